@@ -1,0 +1,148 @@
+//! The performatives that come once on a connection, through fe2o3-amqp-types and `serde_amqp`, behind [`shape::check`].
+
+use fe2o3_amqp_types::definitions::{
+    AmqpError, ConnectionError, Error, ErrorCondition, Handle, ReceiverSettleMode, Role, SenderSettleMode,
+};
+use fe2o3_amqp_types::messaging::{Source, Target, TargetArchetype};
+use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, End, Open};
+use fe2o3_amqp_types::sasl::SaslInit;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_amqp::primitives::{Binary, Symbol};
+use sluice_cloud::sign::SaslCredentials;
+
+use super::engine::Params;
+use super::fault::{Fault, Renew};
+use super::{frame, shape};
+
+/// The session's window, in transfers. Credit is what holds the peer back, so this is as wide as every peer can count.
+pub const SESSION_WINDOW: u32 = 0x7fff_ffff;
+/// The only channel and handle that a receiver-only client needs.
+pub const CHANNEL: u16 = 0;
+/// See [`CHANNEL`].
+pub const HANDLE: u32 = 0;
+
+/// Reads a performative (its descriptor included) after checking size and depth.
+pub fn decode<T: DeserializeOwned>(performative: &'static str, body: &[u8]) -> Result<T, Fault> {
+    shape::check(body).map_err(|error| Fault::malformed(performative, error))?;
+    serde_amqp::from_slice(body).map_err(|error| Fault::Malformed { performative, error: error.to_string() })
+}
+
+/// Serialising these values into memory can't fail; should it, the peer sees an empty frame and says so.
+fn body(value: &impl Serialize) -> Vec<u8> {
+    serde_amqp::to_vec(value).unwrap_or_default()
+}
+
+fn write(out: &mut Vec<u8>, value: &impl Serialize) {
+    frame::write(out, CHANNEL, |out| out.extend_from_slice(&body(value)));
+}
+
+/// Asks for SASL PLAIN with an empty authorisation identity (RFC 4616). The platform takes the authentication identity,
+/// whatever its length (`PLATFORM.md 1.4`).
+pub fn write_sasl_init(out: &mut Vec<u8>, credentials: &SaslCredentials, host: &str) {
+    let response = ["", credentials.user_name.expose(), credentials.password.expose()].join("\0");
+    let init = SaslInit {
+        mechanism: "PLAIN".into(),
+        initial_response: Some(Binary::from(response.into_bytes())),
+        hostname: Some(host.to_owned()),
+    };
+    frame::write_sasl(out, |out| out.extend_from_slice(&body(&init)));
+}
+
+/// Open, Begin and Attach in one breath: the platform allows 15 s from one to the next (`PLATFORM.md 1.1`), and no answer
+/// changes what is asked for.
+pub fn write_opening(out: &mut Vec<u8>, params: &Params) {
+    write(
+        out,
+        &Open {
+            container_id: params.container_id.clone(),
+            hostname: Some(params.host.clone()),
+            max_frame_size: params.max_frame_size.into(),
+            channel_max: fe2o3_amqp_types::performatives::ChannelMax(0),
+            idle_time_out: Some(u32::try_from(params.idle_timeout.as_millis()).unwrap_or(u32::MAX)),
+            outgoing_locales: None,
+            incoming_locales: None,
+            offered_capabilities: None,
+            desired_capabilities: None,
+            properties: None,
+        },
+    );
+    write(
+        out,
+        &Begin {
+            remote_channel: None,
+            next_outgoing_id: 0,
+            incoming_window: SESSION_WINDOW,
+            outgoing_window: SESSION_WINDOW,
+            handle_max: Handle(0),
+            offered_capabilities: None,
+            desired_capabilities: None,
+            properties: None,
+        },
+    );
+    write(
+        out,
+        &Attach {
+            name: params.link_name.clone(),
+            handle: Handle(HANDLE),
+            role: Role::Receiver,
+            snd_settle_mode: SenderSettleMode::Unsettled,
+            rcv_settle_mode: ReceiverSettleMode::First,
+            source: Some(Box::new(Source { address: Some(params.source_address.clone()), ..Source::default() })),
+            target: Some(Box::new(TargetArchetype::Target(Target::default()))),
+            unsettled: None,
+            incomplete_unsettled: false,
+            initial_delivery_count: None,
+            max_message_size: Some(params.max_message_size),
+            offered_capabilities: None,
+            desired_capabilities: None,
+            properties: None,
+        },
+    );
+}
+
+/// Gives up the link.
+pub fn write_detach(out: &mut Vec<u8>) {
+    write(out, &Detach { handle: Handle(HANDLE), closed: true, error: None });
+}
+
+/// Gives up the session.
+pub fn write_end(out: &mut Vec<u8>) {
+    write(out, &End { error: None });
+}
+
+/// Gives up the connection, with the reason if it is the peer's doing.
+pub fn write_close(out: &mut Vec<u8>, fault: Option<&Fault>) {
+    let error = fault.map(|fault| Error::new(condition(fault), fault.to_string(), None));
+    write(out, &Close { error });
+}
+
+fn condition(fault: &Fault) -> ErrorCondition {
+    match fault {
+        Fault::Frame(_) => ConnectionError::FramingError.into(),
+        Fault::Malformed { .. } => AmqpError::DecodeError.into(),
+        Fault::Timeout(..) | Fault::Silent(_) => AmqpError::ResourceLimitExceeded.into(),
+        _ => AmqpError::NotAllowed.into(),
+    }
+}
+
+/// What the peer said when it ended `level`.
+pub fn ended(level: Renew, error: Option<Error>) -> Fault {
+    match error {
+        Some(Error { condition, description, .. }) => {
+            Fault::Ended { level, condition: condition_name(&condition), description }
+        }
+        None => Fault::Ended { level, condition: "no reason given".into(), description: None },
+    }
+}
+
+fn condition_name(condition: &ErrorCondition) -> String {
+    match condition {
+        ErrorCondition::AmqpError(error) => Symbol::from(error),
+        ErrorCondition::ConnectionError(error) => Symbol::from(error),
+        ErrorCondition::SessionError(error) => Symbol::from(error),
+        ErrorCondition::LinkError(error) => Symbol::from(error),
+        ErrorCondition::Custom(name) => name.clone(),
+    }
+    .into_inner()
+}

@@ -1,0 +1,618 @@
+//! One connection with one session and one receiver link, as a state machine without I/O.
+//!
+//! Bytes from the peer go into [`Engine::input`], bytes for it come out of [`Engine::output`], and [`Engine::tick`] is
+//! called when [`Engine::next_deadline`] has come. Whoever owns the stream never stops reading it: what holds the peer
+//! back is credit, which is granted here and is never lowered.
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use fe2o3_amqp_types::definitions::SenderSettleMode;
+use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, End, Open};
+use fe2o3_amqp_types::sasl::{SaslCode, SaslMechanisms, SaslOutcome};
+use sluice_cloud::sign::SaslCredentials;
+
+use super::cold::{self, CHANNEL, HANDLE, SESSION_WINDOW};
+use super::fault::{Fault, Renew, Wait};
+use super::frame::{self, Frame, Kind};
+use super::hot::{self, Disposition, Flow, Outcome, Transfer, code};
+use super::message::{self, Message, Unreadable};
+use super::reader::Reader;
+use super::serial::Serial;
+
+/// What a connection is to be.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// Names this client in the peer's logs.
+    pub container_id: String,
+    /// The name the peer is asked for, in SASL and Open.
+    pub host: String,
+    /// Names the link.
+    pub link_name: String,
+    /// The node to receive from; the platform ignores it (`PLATFORM.md 1.5`).
+    pub source_address: String,
+    /// What Open announces: the peer is to send a frame within it. The platform takes 30–300 s (`PLATFORM.md 1.1`).
+    pub idle_timeout: Duration,
+    /// The largest frame that the peer may send, in bytes.
+    pub max_frame_size: u32,
+    /// The largest message that the peer may send, in bytes.
+    pub max_message_size: u64,
+    /// How long the peer may take for each step until the link stands, and for its Close.
+    pub step_timeout: Duration,
+    /// Settle each delivery in a frame of its own, should the peer not honour ranges.
+    pub settle_singly: bool,
+}
+
+/// A delivery as it came down the link, not settled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// Its number in this session.
+    pub delivery_id: u32,
+    /// The message, or why it can't be given to an application. Either way the delivery must be settled.
+    pub message: Result<Message, Unreadable>,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    SaslHeader,
+    SaslMechanisms,
+    SaslOutcome,
+    AmqpHeader,
+    Open,
+    Begin,
+    Attach,
+    Attached,
+    Closing,
+    Closed,
+}
+
+/// A delivery whose last frame has not come yet.
+#[derive(Debug)]
+struct Partial {
+    id: Serial,
+    format: u32,
+    bytes: Vec<u8>,
+    /// It has outgrown max-message-size; its bytes are no longer kept.
+    too_large: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Engine {
+    params: Params,
+    credentials: SaslCredentials,
+    phase: Phase,
+    /// When the present phase began; every wait for the peer is bounded from here.
+    phase_since: Instant,
+    /// The channel and handle under which the peer speaks of our session and link.
+    remote_channel: Option<u16>,
+    remote_handle: Option<u32>,
+    peer_open: Option<Box<Open>>,
+    next_incoming: Serial,
+    delivery_count: Serial,
+    credit_limit: Serial,
+    draining: bool,
+    last_delivery: Option<Serial>,
+    partial: Option<Partial>,
+    out: Vec<u8>,
+    written: usize,
+    last_heard: Instant,
+    last_written: Instant,
+    heartbeat_every: Duration,
+    fault: Option<Fault>,
+}
+
+impl Engine {
+    /// A connection that is about to speak: its first bytes are in [`output`](Self::output).
+    pub fn new(params: Params, credentials: SaslCredentials, now: Instant) -> Self {
+        let heartbeat_every = params.idle_timeout / 3;
+        Self {
+            params,
+            credentials,
+            phase: Phase::SaslHeader,
+            phase_since: now,
+            remote_channel: None,
+            remote_handle: None,
+            peer_open: None,
+            next_incoming: Serial(0),
+            delivery_count: Serial(0),
+            credit_limit: Serial(0),
+            draining: false,
+            last_delivery: None,
+            partial: None,
+            out: frame::SASL_HEADER.to_vec(),
+            written: 0,
+            last_heard: now,
+            last_written: now,
+            heartbeat_every,
+            fault: None,
+        }
+    }
+
+    // ---- What its owner sees -------------------------------------------------------------------------------------
+
+    /// Whether the link stands: credit can be granted and deliveries settled.
+    pub fn is_attached(&self) -> bool {
+        self.phase == Phase::Attached
+    }
+
+    /// Whether the connection has been closed by both sides.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// The first error of connection, session or link.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// The peer's Open, once it has come: its container ID, limits and properties.
+    pub fn peer_open(&self) -> Option<&Open> {
+        self.peer_open.as_deref()
+    }
+
+    /// How many deliveries the peer may still send.
+    pub fn outstanding_credit(&self) -> u32 {
+        self.credit_limit.since(self.delivery_count)
+    }
+
+    /// Whether the peer has been asked to use its credit up or forfeit it, and has not answered yet.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    // ---- Bytes and time in ---------------------------------------------------------------------------------------
+
+    /// Takes what the peer sent; whole frames only: returns how many bytes were used, the rest is to come again with more
+    /// behind it. Deliveries are appended to `deliveries`.
+    pub fn input(&mut self, now: Instant, bytes: &[u8], deliveries: &mut Vec<Incoming>) -> Result<usize, Fault> {
+        let result = self.consume(now, bytes, deliveries);
+        if let Err(fault) = &result {
+            self.fail(now, fault.clone());
+        }
+        result
+    }
+
+    /// What is to be done because time has passed: heartbeats, and the bounds on the peer's silence.
+    pub fn tick(&mut self, now: Instant) -> Result<(), Fault> {
+        if self.phase == Phase::Closed {
+            return Ok(());
+        }
+        if let Some(wait) = self.waits_for()
+            && now >= self.phase_since + self.params.step_timeout
+        {
+            return Err(self.fail(now, Fault::Timeout(wait, self.params.step_timeout)));
+        }
+        if now >= self.last_heard + self.silence_limit() {
+            return Err(self.fail(now, Fault::Silent(self.silence_limit())));
+        }
+        if self.opened() && self.output().is_empty() && now >= self.last_written + self.heartbeat_every {
+            self.out.extend_from_slice(&frame::HEARTBEAT);
+        }
+        Ok(())
+    }
+
+    /// When [`tick`](Self::tick) is to be called next.
+    pub fn next_deadline(&self) -> Instant {
+        let mut at = self.last_heard + self.silence_limit();
+        if self.waits_for().is_some() {
+            at = at.min(self.phase_since + self.params.step_timeout);
+        }
+        if self.opened() && self.output().is_empty() {
+            at = at.min(self.last_written + self.heartbeat_every);
+        }
+        at
+    }
+
+    // ---- Bytes out -----------------------------------------------------------------------------------------------
+
+    /// What is to be written to the peer.
+    pub fn output(&self) -> &[u8] {
+        &self.out[self.written..]
+    }
+
+    /// `n` bytes of [`output`](Self::output) have been written.
+    pub fn wrote(&mut self, now: Instant, n: usize) {
+        self.last_written = now;
+        self.written = (self.written + n).min(self.out.len());
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+    }
+
+    // ---- Verbs ---------------------------------------------------------------------------------------------------
+
+    /// Lets the peer send up to `credit` deliveries from now on. Never takes back what was granted before: a lowered limit
+    /// would cross deliveries on their way.
+    pub fn grant(&mut self, credit: u32) {
+        let limit = self.delivery_count.plus(credit);
+        if self.phase == Phase::Attached && limit.is_after(self.credit_limit) {
+            self.credit_limit = limit;
+            self.draining = false;
+            self.write_flow();
+        }
+    }
+
+    /// Asks the peer to use up what credit it has, or to forfeit it.
+    pub fn drain(&mut self) {
+        if self.phase == Phase::Attached && self.outstanding_credit() > 0 {
+            self.draining = true;
+            self.write_flow();
+        }
+    }
+
+    /// Settles a range of deliveries with one outcome.
+    pub fn settle(&mut self, deliveries: RangeInclusive<u32>, outcome: Outcome) {
+        if self.phase != Phase::Attached {
+            return;
+        }
+        let (first, last) = (Serial(*deliveries.start()), Serial(*deliveries.end()));
+        if self.params.settle_singly {
+            for step in 0..=last.since(first) {
+                let id = first.plus(step);
+                hot::write_settlement(&mut self.out, CHANNEL, id, id, outcome);
+            }
+        } else {
+            hot::write_settlement(&mut self.out, CHANNEL, first, last, outcome);
+        }
+    }
+
+    /// Ends link, session and connection in good order. [`is_closed`](Self::is_closed) tells when the peer has agreed.
+    pub fn close(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Closing | Phase::Closed => {}
+            Phase::Attached => {
+                cold::write_detach(&mut self.out);
+                cold::write_end(&mut self.out);
+                cold::write_close(&mut self.out, None);
+                self.enter(Phase::Closing, now);
+            }
+            Phase::Open | Phase::Begin | Phase::Attach => {
+                cold::write_close(&mut self.out, None);
+                self.enter(Phase::Closing, now);
+            }
+            Phase::SaslHeader | Phase::SaslMechanisms | Phase::SaslOutcome | Phase::AmqpHeader => {
+                self.enter(Phase::Closed, now);
+            }
+        }
+    }
+
+    // ---- Inside --------------------------------------------------------------------------------------------------
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.phase_since = now;
+    }
+
+    /// Keeps the first fault, and says goodbye with it if the peer still listens.
+    fn fail(&mut self, now: Instant, fault: Fault) -> Fault {
+        if self.opened() && self.phase != Phase::Closing {
+            let accusation = Some(&fault).filter(|fault| !matches!(fault, Fault::Ended { .. }));
+            cold::write_close(&mut self.out, accusation);
+        }
+        self.enter(Phase::Closed, now);
+        self.fault.get_or_insert(fault).clone()
+    }
+
+    fn waits_for(&self) -> Option<Wait> {
+        match self.phase {
+            Phase::SaslHeader | Phase::SaslMechanisms => Some(Wait::Sasl),
+            Phase::SaslOutcome => Some(Wait::Authentication),
+            Phase::AmqpHeader | Phase::Open => Some(Wait::Open),
+            Phase::Begin | Phase::Attach => Some(Wait::Attach),
+            Phase::Closing => Some(Wait::Close),
+            Phase::Attached | Phase::Closed => None,
+        }
+    }
+
+    /// Whether our Open has been sent and our Close has not.
+    fn opened(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Begin | Phase::Attach | Phase::Attached | Phase::Closing)
+    }
+
+    /// The peer owes a frame within the idle-time-out that we announced; half as much again is for the way.
+    fn silence_limit(&self) -> Duration {
+        self.params.idle_timeout + self.params.idle_timeout / 2
+    }
+
+    fn consume(&mut self, now: Instant, bytes: &[u8], deliveries: &mut Vec<Incoming>) -> Result<usize, Fault> {
+        let mut used = 0;
+        loop {
+            let rest = &bytes[used..];
+            if rest.is_empty() || self.phase == Phase::Closed {
+                return Ok(used);
+            }
+            self.last_heard = now;
+            let step = if matches!(self.phase, Phase::SaslHeader | Phase::AmqpHeader) {
+                self.protocol_header(now, rest)?
+            } else {
+                match frame::read(rest, self.params.max_frame_size)? {
+                    None => 0,
+                    Some(frame) => {
+                        self.frame(now, &frame, deliveries)?;
+                        frame.size
+                    }
+                }
+            };
+            if step == 0 {
+                return Ok(used);
+            }
+            used += step;
+        }
+    }
+
+    fn protocol_header(&mut self, now: Instant, bytes: &[u8]) -> Result<usize, Fault> {
+        let (expected, next) = if self.phase == Phase::SaslHeader {
+            (frame::SASL_HEADER, Phase::SaslMechanisms)
+        } else {
+            (frame::AMQP_HEADER, Phase::Open)
+        };
+        let Some(found) = bytes.first_chunk::<8>() else {
+            return Ok(0);
+        };
+        if *found != expected {
+            return Err(Fault::NotAmqp { found: *found });
+        }
+        self.enter(next, now);
+        Ok(expected.len())
+    }
+
+    fn frame(&mut self, now: Instant, frame: &Frame<'_>, deliveries: &mut Vec<Incoming>) -> Result<(), Fault> {
+        let mut body = Reader::new(frame.body);
+        match (frame.kind, self.phase) {
+            (Kind::Sasl, Phase::SaslMechanisms | Phase::SaslOutcome) => return self.sasl(now, frame.body),
+            (Kind::Amqp, Phase::SaslMechanisms | Phase::SaslOutcome) | (Kind::Sasl, _) => {
+                return Err(Fault::Protocol("a frame of the wrong type for this point of the connection"));
+            }
+            _ if body.is_empty() => return Ok(()),
+            _ => {}
+        }
+        let descriptor = body.descriptor().map_err(|error| Fault::malformed("performative", error))?;
+        if self.phase == Phase::Closing {
+            return self.farewell(now, descriptor, frame.body);
+        }
+        match (descriptor, self.phase) {
+            (code::TRANSFER, Phase::Attached) => self.transfer(frame.channel, body, deliveries),
+            (code::FLOW, Phase::Attach | Phase::Attached) => self.flow(&mut body),
+            (code::DISPOSITION, Phase::Attached) => disposition(&mut body),
+            (code::OPEN, Phase::Open) => self.open(now, frame.body),
+            (code::BEGIN, Phase::Begin) => self.begin(now, frame),
+            (code::ATTACH, Phase::Attach) => self.attach(now, frame.body),
+            (code::DETACH, Phase::Attached | Phase::Attach) => {
+                let detach: Detach = cold::decode("Detach", frame.body)?;
+                cold::write_detach(&mut self.out);
+                Err(cold::ended(Renew::Link, detach.error))
+            }
+            (code::END, Phase::Begin | Phase::Attach | Phase::Attached) => {
+                let end: End = cold::decode("End", frame.body)?;
+                cold::write_end(&mut self.out);
+                Err(cold::ended(Renew::Session, end.error))
+            }
+            (code::CLOSE, Phase::Open | Phase::Begin | Phase::Attach | Phase::Attached) => {
+                let close: Close = cold::decode("Close", frame.body)?;
+                Err(cold::ended(Renew::Connection, close.error))
+            }
+            _ => Err(Fault::Protocol("a performative that does not belong at this point of the connection")),
+        }
+    }
+
+    /// While closing, only the peer's Close matters. Transfers that were on their way stay unsettled: the platform pushes
+    /// them again.
+    fn farewell(&mut self, now: Instant, descriptor: u64, body: &[u8]) -> Result<(), Fault> {
+        if descriptor == code::CLOSE {
+            let close: Close = cold::decode("Close", body)?;
+            self.enter(Phase::Closed, now);
+            if close.error.is_some() {
+                self.fault.get_or_insert(cold::ended(Renew::Connection, close.error));
+            }
+        }
+        Ok(())
+    }
+
+    fn sasl(&mut self, now: Instant, body: &[u8]) -> Result<(), Fault> {
+        let descriptor = Reader::new(body).descriptor().map_err(|error| Fault::malformed("SASL frame", error))?;
+        match (descriptor, self.phase) {
+            (code::SASL_MECHANISMS, Phase::SaslMechanisms) => {
+                let offered: SaslMechanisms = cold::decode("SASL mechanisms", body)?;
+                let names: Vec<&str> =
+                    offered.sasl_server_mechanisms.0.iter().map(fe2o3_amqp_types::primitives::Symbol::as_str).collect();
+                if !names.contains(&"PLAIN") {
+                    return Err(Fault::NoPlain { offered: names.join(", ") });
+                }
+                cold::write_sasl_init(&mut self.out, &self.credentials, &self.params.host);
+                self.enter(Phase::SaslOutcome, now);
+                Ok(())
+            }
+            (code::SASL_OUTCOME, Phase::SaslOutcome) => {
+                let outcome: SaslOutcome = cold::decode("SASL outcome", body)?;
+                match outcome.code {
+                    SaslCode::Ok => {
+                        self.out.extend_from_slice(&frame::AMQP_HEADER);
+                        cold::write_opening(&mut self.out, &self.params);
+                        self.enter(Phase::AmqpHeader, now);
+                        Ok(())
+                    }
+                    SaslCode::Auth => Err(Fault::Refused { code: 1 }),
+                    other => Err(Fault::AuthenticationFailed { code: other as u8 }),
+                }
+            }
+            (code::SASL_CHALLENGE, _) => Err(Fault::Protocol("a SASL challenge, which PLAIN does not have")),
+            _ => Err(Fault::Protocol("a SASL frame out of order")),
+        }
+    }
+
+    fn open(&mut self, now: Instant, body: &[u8]) -> Result<(), Fault> {
+        let open: Open = cold::decode("Open", body)?;
+        if let Some(theirs) = open.idle_time_out.filter(|ms| *ms > 0) {
+            let smaller = self.params.idle_timeout.min(Duration::from_millis(u64::from(theirs)));
+            self.heartbeat_every = smaller / 3;
+        }
+        self.peer_open = Some(Box::new(open));
+        self.enter(Phase::Begin, now);
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), Fault> {
+        let begin: Begin = cold::decode("Begin", frame.body)?;
+        if begin.remote_channel != Some(CHANNEL) {
+            return Err(Fault::Protocol("a Begin that does not answer ours"));
+        }
+        self.remote_channel = Some(frame.channel);
+        self.next_incoming = Serial(begin.next_outgoing_id);
+        self.enter(Phase::Attach, now);
+        Ok(())
+    }
+
+    fn attach(&mut self, now: Instant, body: &[u8]) -> Result<(), Fault> {
+        let attach: Attach = cold::decode("Attach", body)?;
+        if attach.role != fe2o3_amqp_types::definitions::Role::Sender {
+            return Err(Fault::Protocol("an Attach as a receiver, which answers no link of ours"));
+        }
+        if attach.source.is_none() {
+            // The link is refused; the Detach that follows says why (part 2.6.3).
+            return Ok(());
+        }
+        if attach.snd_settle_mode == SenderSettleMode::Settled {
+            return Err(Fault::SettleMode("pre-settled deliveries"));
+        }
+        self.remote_handle = Some(attach.handle.0);
+        self.delivery_count = Serial(attach.initial_delivery_count.unwrap_or(0));
+        self.credit_limit = self.delivery_count;
+        self.enter(Phase::Attached, now);
+        Ok(())
+    }
+
+    #[inline]
+    fn transfer(&mut self, channel: u16, mut body: Reader<'_>, deliveries: &mut Vec<Incoming>) -> Result<(), Fault> {
+        let transfer = Transfer::read(&mut body).map_err(|error| Fault::malformed("Transfer", error))?;
+        if Some(channel) != self.remote_channel || Some(transfer.handle) != self.remote_handle {
+            return Err(Fault::Protocol("a Transfer on a channel or handle that is not ours"));
+        }
+        self.next_incoming = self.next_incoming.plus(1);
+        if let Some(mut partial) = self.partial.take() {
+            if transfer.delivery_id.is_some_and(|id| id != partial.id) {
+                return Err(Fault::Protocol("a Transfer of another delivery before the last one was complete"));
+            }
+            partial.append(body.rest(), self.params.max_message_size);
+            not_presettled(partial.id, transfer.settled)?;
+            self.complete_or_keep(partial, &transfer, deliveries);
+            return Ok(());
+        }
+        let id = self.first_of_delivery(&transfer)?;
+        let format = transfer.message_format.unwrap_or(0);
+        if transfer.more || transfer.aborted || body.rest().len() as u64 > self.params.max_message_size {
+            let mut partial = Partial { id, format, bytes: Vec::new(), too_large: false };
+            partial.append(body.rest(), self.params.max_message_size);
+            self.complete_or_keep(partial, &transfer, deliveries);
+        } else {
+            deliveries.push(Incoming { delivery_id: id.0, message: read_message(format, body.rest()) });
+        }
+        Ok(())
+    }
+
+    /// Checks what the first frame of a delivery must say, and counts it against the credit.
+    fn first_of_delivery(&mut self, transfer: &Transfer<'_>) -> Result<Serial, Fault> {
+        let id =
+            transfer.delivery_id.ok_or(Fault::Protocol("the first Transfer of a delivery without a delivery-id"))?;
+        if self.last_delivery.is_some_and(|last| !id.is_after(last)) {
+            return Err(Fault::Protocol("a delivery-id that does not follow the last one"));
+        }
+        if self.outstanding_credit() == 0 {
+            return Err(Fault::CreditExceeded(id.0));
+        }
+        not_presettled(id, transfer.settled)?;
+        self.last_delivery = Some(id);
+        self.delivery_count = self.delivery_count.plus(1);
+        Ok(id)
+    }
+
+    fn complete_or_keep(&mut self, partial: Partial, transfer: &Transfer<'_>, deliveries: &mut Vec<Incoming>) {
+        if transfer.aborted {
+            // Nothing is owed for it: an aborted delivery is settled by its sender (part 2.6.14).
+        } else if transfer.more {
+            self.partial = Some(partial);
+        } else {
+            let message = if partial.too_large {
+                Err(Unreadable::TooLarge { limit: self.params.max_message_size })
+            } else {
+                read_message(partial.format, &partial.bytes)
+            };
+            deliveries.push(Incoming { delivery_id: partial.id.0, message });
+        }
+    }
+
+    fn flow(&mut self, body: &mut Reader<'_>) -> Result<(), Fault> {
+        let flow = Flow::read(body).map_err(|error| Fault::malformed("Flow", error))?;
+        if flow.handle.is_some()
+            && flow.handle == self.remote_handle
+            && let Some(count) = flow.delivery_count
+        {
+            // A sender that drains skips ahead, up to what it was granted. One behind us has a delivery under way, which
+            // we count by its first frame and it may count by its last.
+            if count.is_after(self.credit_limit) {
+                return Err(Fault::Protocol("a Flow whose delivery-count is past the credit limit"));
+            }
+            if count.is_after(self.delivery_count) {
+                self.delivery_count = count;
+            }
+        }
+        if self.outstanding_credit() == 0 {
+            self.draining = false;
+        }
+        if flow.echo && self.phase == Phase::Attached {
+            self.write_flow();
+        }
+        Ok(())
+    }
+
+    fn write_flow(&mut self) {
+        Flow {
+            next_incoming_id: Some(self.next_incoming),
+            incoming_window: SESSION_WINDOW,
+            next_outgoing_id: Serial(0),
+            outgoing_window: SESSION_WINDOW,
+            handle: Some(HANDLE),
+            delivery_count: Some(self.delivery_count),
+            link_credit: Some(self.outstanding_credit()),
+            available: None,
+            drain: self.draining,
+            echo: false,
+        }
+        .write(CHANNEL, &mut self.out);
+    }
+}
+
+impl Partial {
+    fn append(&mut self, bytes: &[u8], limit: u64) {
+        if self.bytes.len() as u64 + bytes.len() as u64 > limit {
+            self.too_large = true;
+            self.bytes = Vec::new();
+        }
+        if !self.too_large {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// A disposition of the peer asks for nothing: what it settles by itself, the ledger's clock covers. Its range may span all
+/// 2³² numbers, so it is checked and not walked.
+fn disposition(body: &mut Reader<'_>) -> Result<(), Fault> {
+    let disposition = Disposition::read(body).map_err(|error| Fault::malformed("Disposition", error))?;
+    if disposition.from_receiver {
+        return Err(Fault::Protocol("a Disposition as a receiver, although we send nothing"));
+    }
+    Ok(())
+}
+
+fn not_presettled(id: Serial, settled: bool) -> Result<(), Fault> {
+    if settled { Err(Fault::PreSettled(id.0)) } else { Ok(()) }
+}
+
+fn read_message(format: u32, bytes: &[u8]) -> Result<Message, Unreadable> {
+    if format == 0 { message::read(bytes) } else { Err(Unreadable::Format(format)) }
+}
+
+#[cfg(test)]
+mod tests;
