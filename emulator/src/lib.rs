@@ -1,1 +1,169 @@
-//! Placeholder.
+//! Alibaba Cloud `IoT` Platform's server-side subscription on loopback: a strict stand-in for the demo, for development
+//! clusters and for tests. It keeps the platform's rules and limits (PLATFORM.md 1); every limit is a parameter.
+//!
+//! [`platform`] is the platform itself, a state machine that knows neither sockets nor clocks. Around it are thin edges:
+//! AMQP over TLS for clients, an admin API over HTTP for whoever publishes and looks on. [`Emulator::start`] runs all of
+//! it inside the calling process; the binary does the same and nothing else.
+
+mod admin;
+mod amqp;
+mod auth;
+mod clock;
+mod config;
+mod devices;
+mod duration;
+mod generator;
+mod hub;
+mod limits;
+mod message;
+pub mod platform;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tracing::info;
+
+pub use self::clock::{Clock, Micros, Now};
+pub use self::config::{AccessKeyEntry, Config, ConfigError, TokenEntry, Wire};
+pub use self::hub::{Fault, Hub};
+pub use self::limits::{Limits, WithoutCredit};
+pub use self::message::{BodySection, Draft, DraftId};
+pub use self::tls::TlsError;
+
+use self::admin::Admin;
+use self::amqp::Server;
+use self::auth::Registry;
+use self::generator::Generator;
+use self::platform::Platform;
+use self::tls::Authority;
+
+/// Why the emulator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address can't be listened on.
+    #[error("can't listen on {address} for {what}: {source}")]
+    Listen {
+        /// `AMQP` or `HTTP`.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A running emulator. Dropping it ends it abruptly; [`Emulator::shutdown`] ends it in good order.
+#[derive(Debug)]
+pub struct Emulator {
+    amqp_addr: SocketAddr,
+    http_addr: SocketAddr,
+    ca_pem: String,
+    hub: Arc<Hub>,
+    stop: watch::Sender<bool>,
+    timer: JoinHandle<()>,
+    amqp: JoinHandle<()>,
+    http: JoinHandle<io::Result<()>>,
+}
+
+impl Emulator {
+    /// Starts an emulator within the calling tokio runtime. When this returns, clients can connect.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let authority = Authority::open(config.dir.as_deref())?;
+        let tls = authority.acceptor()?;
+        let (amqp_listener, amqp_addr) = listen("AMQP", config.amqp).await?;
+        let (http_listener, http_addr) = listen("HTTP", config.http).await?;
+
+        let limits = Arc::new(config.limits);
+        let clock = Clock::start();
+        // IDs are numbers of 19 digits; those of a later start are higher.
+        let id_base = clock.now().unix_us.saturating_mul(1_000);
+        let groups = config.groups.iter().map(String::as_str);
+        let hub = Arc::new(Hub::new(clock, Platform::new(Arc::clone(&limits), groups, id_base, config.seed)));
+
+        let (stop, stopped) = watch::channel(false);
+        let timer = tokio::spawn({
+            let hub = Arc::clone(&hub);
+            async move { hub.run_timer().await }
+        });
+        let max_payload_bytes = limits.max_payload_bytes;
+        let registry = Registry::new(&config.instance_id, &config.access_keys, &config.tokens);
+        let server = Server { tls, registry, hub: Arc::clone(&hub), limits, wire: config.wire };
+        let amqp = tokio::spawn(amqp::accept(amqp_listener, Arc::new(server), until(stopped.clone())));
+        let generator = Generator::new(Arc::clone(&hub));
+        let (product_key, seed) = (config.product_key, config.seed);
+        let admin = Admin { hub: Arc::clone(&hub), generator, product_key, max_payload_bytes, seed };
+        let http = tokio::spawn(admin::serve(http_listener, Arc::new(admin), until(stopped)));
+
+        info!(%amqp_addr, %http_addr, groups = ?config.groups, "emulator started");
+        Ok(Self { amqp_addr, http_addr, ca_pem: authority.pem().to_owned(), hub, stop, timer, amqp, http })
+    }
+
+    /// Where AMQP over TLS is served.
+    #[must_use]
+    pub fn amqp_addr(&self) -> SocketAddr {
+        self.amqp_addr
+    }
+
+    /// Where the admin API is served.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The CA certificate that clients must trust, as PEM. The server's certificate is for `localhost`, `127.0.0.1` and
+    /// `::1`.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The platform: what the admin API does, without HTTP.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Closes every connection in good order (`amqp:connection:forced`) and ends. Takes a few seconds at most, should
+    /// clients not answer.
+    pub async fn shutdown(mut self) -> Result<(), JoinError> {
+        self.stop.send_replace(true);
+        let amqp = (&mut self.amqp).await;
+        // Whatever HTTP request still hangs is cut off with `self`.
+        info!("emulator ended");
+        amqp
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.timer.abort();
+        self.amqp.abort();
+        self.http.abort();
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { what, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the emulator is gone, which is a reason to stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

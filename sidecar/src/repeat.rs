@@ -23,7 +23,7 @@ pub struct RepeatPolicy {
 
 impl Default for RepeatPolicy {
     fn default() -> Self {
-        Self { window: Duration::from_secs(600), max_entries: 100_000 }
+        Self { window: Duration::from_mins(10), max_entries: 100_000 }
     }
 }
 
@@ -135,7 +135,8 @@ impl RepeatWindow {
         let reserved = (policy.max_entries as usize).min(RESERVED);
         Self {
             policy,
-            table: HashTable::with_capacity(reserved),
+            // Twice as much: a table that is never nearly full needs no clearing up.
+            table: HashTable::with_capacity(2 * reserved),
             in_hand: Vec::new(),
             past: VecDeque::with_capacity(reserved),
             first: 0,
@@ -265,5 +266,97 @@ fn key_at(place: Place, in_hand: &[RepeatKey], past: &VecDeque<Past>, first: u32
     match place.0 {
         slot if slot >= IN_HAND => in_hand[(slot ^ IN_HAND) as usize],
         serial => past[index(serial, first)].key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> RepeatKey {
+        RepeatKey { identity: number % 3, payload: number }
+    }
+
+    fn window(max_entries: u32) -> RepeatWindow {
+        RepeatWindow::new(RepeatPolicy { window: Duration::from_mins(1), max_entries })
+    }
+
+    #[test]
+    fn a_message_is_known_by_id_topic_and_payload_together() {
+        let hasher = RepeatHasher::new();
+        let key = hasher.key(Some("1"), "/a", b"x");
+        assert_eq!(key, hasher.key(Some("1"), "/a", b"x"));
+        for other in
+            [hasher.key(Some("2"), "/a", b"x"), hasher.key(Some("1"), "/b", b"x"), hasher.key(Some("1"), "/a", b"y")]
+        {
+            assert!(other.is_some() && other != key);
+        }
+        assert_ne!(hasher.key(Some("1/"), "a", b"x"), key, "the border between ID and topic counts");
+    }
+
+    #[test]
+    fn a_message_without_an_id_has_no_key() {
+        assert_eq!(RepeatHasher::new().key(None, "/a", b"x"), None);
+        assert_eq!(RepeatHasher::new().key(Some(""), "/a", b"x"), None);
+    }
+
+    #[test]
+    fn keys_differ_from_process_to_process() {
+        assert_ne!(RepeatHasher::new().key(Some("1"), "/a", b"x"), RepeatHasher::new().key(Some("1"), "/a", b"x"));
+    }
+
+    #[test]
+    fn the_window_forgets_by_time() {
+        let now = Instant::now();
+        let mut window = window(10);
+        assert_eq!(window.enter(now, key(1), Some(0)), Known::New);
+        window.leave(now, 0, Memory::Acked);
+        assert_eq!(window.enter(now + Duration::from_secs(59), key(1), Some(0)), Known::Acked);
+        assert_eq!(window.enter(now + Duration::from_mins(1), key(1), Some(0)), Known::New);
+        assert_eq!(window.enter(now + Duration::from_mins(1), key(1), Some(1)), Known::InHand(0));
+    }
+
+    #[test]
+    fn the_window_forgets_by_number_the_oldest_first() {
+        let now = Instant::now();
+        let mut window = window(10);
+        for number in 0..1_000 {
+            assert_eq!(window.enter(now, key(number), Some(7)), Known::New);
+            window.leave(now, 7, if number % 2 == 0 { Memory::Acked } else { Memory::Given });
+        }
+        assert_eq!(window.enter(now, key(989), None), Known::New);
+        for number in 990..1_000 {
+            let known = if number % 2 == 0 { Known::Acked } else { Known::Given };
+            assert_eq!(window.enter(now, key(number), None), known);
+        }
+        assert_eq!((window.table.len(), window.past.len()), (10, 10));
+    }
+
+    #[test]
+    fn a_message_that_came_into_hand_again_outlives_its_former_record() {
+        let now = Instant::now();
+        let mut window = window(1);
+        window.enter(now, key(1), Some(0));
+        window.leave(now, 0, Memory::Given);
+        assert_eq!(window.enter(now, key(1), Some(3)), Known::Given);
+        window.enter(now, key(2), Some(4));
+        window.leave(now, 4, Memory::Acked);
+        assert_eq!(window.enter(now, key(1), None), Known::InHand(3));
+        assert_eq!(window.late_ack(now, key(1)), Some(3));
+        window.leave(now, 3, Memory::Nothing);
+        assert_eq!(window.enter(now, key(1), None), Known::New);
+        assert_eq!(window.enter(now, key(2), None), Known::Acked);
+    }
+
+    #[test]
+    fn a_late_ack_is_remembered_whether_the_message_is_or_not() {
+        let now = Instant::now();
+        let mut window = window(10);
+        assert_eq!(window.late_ack(now, key(1)), None);
+        window.enter(now, key(2), Some(0));
+        window.leave(now, 0, Memory::Given);
+        assert_eq!(window.late_ack(now, key(2)), None);
+        assert_eq!(window.enter(now, key(1), None), Known::Acked);
+        assert_eq!(window.enter(now, key(2), None), Known::Acked);
     }
 }

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The harness of the end-to-end tests: everything that runs beside the code under test, as real processes on loopback.
+//!
+//! The tests themselves are in `tests/e2e/`. They start the sidecar and the emulator as the binaries that users run, and
+//! strangers as their peers: `RabbitMQ` as an AMQP server, qpid-proton as a client. What a test needs and the machine
+//! lacks is fetched into the target directory, without root and without installing anything (see [`tools`]); if that
+//! fails the test fails, and says what is missing. No test is ever skipped.
+//!
+//! Every process and every directory belongs to a value that ends it when dropped. All ports are on loopback.
+
+pub mod admin;
+pub mod application;
+pub mod binaries;
+pub mod certificates;
+pub mod emulator;
+pub mod garbage_peer;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod python;
+pub mod rabbitmq;
+pub mod sidecar;
+pub mod tools;
+pub mod verifier;
+pub mod wait;

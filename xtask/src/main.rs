@@ -1,2 +1,46 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the project's own commands, as a program, so that they need nothing but cargo.
+//!
+//! This file is the command line alone; each command has a file of its own.
+
+mod bench;
+mod demo;
+mod interrupt;
+mod proto;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sluice's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show messages flowing from devices through the sidecar to an application, and account for every one.
+    Demo(demo::Args),
+    /// Measure what a message costs the sidecar.
+    Bench(bench::Args),
+    /// Run all tests of the workspace.
+    Test,
+    /// Generate the committed Rust code of sluice-proto from its .proto files.
+    Proto(proto::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Test => test::run().map(|()| ExitCode::SUCCESS),
+        Command::Proto(args) => proto::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -11,12 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_amqp::primitives::{Binary, Symbol};
 use sluice_cloud::sign::SaslCredentials;
 
-use super::engine::Params;
+use super::engine::{Params, SESSION_WINDOW};
 use super::fault::{Fault, Renew};
 use super::{frame, shape};
 
-/// The session's window, in transfers. Credit is what holds the peer back, so this is as wide as every peer can count.
-pub const SESSION_WINDOW: u32 = 0x7fff_ffff;
 /// The only channel and handle that a receiver-only client needs.
 pub const CHANNEL: u16 = 0;
 /// See [`CHANNEL`].

@@ -4,6 +4,9 @@
 //! called when [`Engine::next_deadline`] has come. Whoever owns the stream never stops reading it: what holds the peer
 //! back is credit, which is granted here and is never lowered.
 
+mod link;
+
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -12,13 +15,16 @@ use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, End, Open};
 use fe2o3_amqp_types::sasl::{SaslCode, SaslMechanisms, SaslOutcome};
 use sluice_cloud::sign::SaslCredentials;
 
-use super::cold::{self, CHANNEL, HANDLE, SESSION_WINDOW};
+use super::cold::{self, CHANNEL, HANDLE};
 use super::fault::{Fault, Renew, Wait};
 use super::frame::{self, Frame, Kind};
-use super::hot::{self, Disposition, Flow, Outcome, Transfer, code};
-use super::message::{self, Message, Unreadable};
+use super::hot::{self, Disposition, Flow, Outcome, code};
 use super::reader::Reader;
 use super::serial::Serial;
+use link::Link;
+
+pub use link::Incoming;
+pub(super) use link::SESSION_WINDOW;
 
 /// What a connection is to be.
 #[derive(Debug, Clone)]
@@ -43,15 +49,6 @@ pub struct Params {
     pub settle_singly: bool,
 }
 
-/// A delivery as it came down the link, not settled.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Incoming {
-    /// Its number in this session.
-    pub delivery_id: u32,
-    /// The message, or why it can't be given to an application. Either way the delivery must be settled.
-    pub message: Result<Message, Unreadable>,
-}
-
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -67,34 +64,15 @@ enum Phase {
     Closed,
 }
 
-/// A delivery whose last frame has not come yet.
-#[derive(Debug)]
-struct Partial {
-    id: Serial,
-    format: u32,
-    bytes: Vec<u8>,
-    /// It has outgrown max-message-size; its bytes are no longer kept.
-    too_large: bool,
-}
-
 /// See the module's description.
-#[derive(Debug)]
 pub struct Engine {
     params: Params,
     credentials: SaslCredentials,
     phase: Phase,
     /// When the present phase began; every wait for the peer is bounded from here.
     phase_since: Instant,
-    /// The channel and handle under which the peer speaks of our session and link.
-    remote_channel: Option<u16>,
-    remote_handle: Option<u32>,
     peer_open: Option<Box<Open>>,
-    next_incoming: Serial,
-    delivery_count: Serial,
-    credit_limit: Serial,
-    draining: bool,
-    last_delivery: Option<Serial>,
-    partial: Option<Partial>,
+    link: Link,
     out: Vec<u8>,
     written: usize,
     last_heard: Instant,
@@ -107,20 +85,14 @@ impl Engine {
     /// A connection that is about to speak: its first bytes are in [`output`](Self::output).
     pub fn new(params: Params, credentials: SaslCredentials, now: Instant) -> Self {
         let heartbeat_every = params.idle_timeout / 3;
+        let link = Link::new(HANDLE, params.max_message_size);
         Self {
             params,
             credentials,
             phase: Phase::SaslHeader,
             phase_since: now,
-            remote_channel: None,
-            remote_handle: None,
             peer_open: None,
-            next_incoming: Serial(0),
-            delivery_count: Serial(0),
-            credit_limit: Serial(0),
-            draining: false,
-            last_delivery: None,
-            partial: None,
+            link,
             out: frame::SASL_HEADER.to_vec(),
             written: 0,
             last_heard: now,
@@ -152,14 +124,19 @@ impl Engine {
         self.peer_open.as_deref()
     }
 
-    /// How many deliveries the peer may still send.
-    pub fn outstanding_credit(&self) -> u32 {
-        self.credit_limit.since(self.delivery_count)
+    /// The largest frame that the peer may send, in bytes.
+    pub fn max_frame_size(&self) -> u32 {
+        self.params.max_frame_size
     }
 
-    /// Whether the peer has been asked to use its credit up or forfeit it, and has not answered yet.
+    /// How many deliveries the peer may still begin.
+    pub fn outstanding_credit(&self) -> u32 {
+        self.link.outstanding()
+    }
+
+    /// Whether the peer has been asked to use its credit up or forfeit it, and has not done so yet.
     pub fn is_draining(&self) -> bool {
-        self.draining
+        self.link.is_draining()
     }
 
     // ---- Bytes and time in ---------------------------------------------------------------------------------------
@@ -167,11 +144,7 @@ impl Engine {
     /// Takes what the peer sent; whole frames only: returns how many bytes were used, the rest is to come again with more
     /// behind it. Deliveries are appended to `deliveries`.
     pub fn input(&mut self, now: Instant, bytes: &[u8], deliveries: &mut Vec<Incoming>) -> Result<usize, Fault> {
-        let result = self.consume(now, bytes, deliveries);
-        if let Err(fault) = &result {
-            self.fail(now, fault.clone());
-        }
-        result
+        self.consume(now, bytes, deliveries).map_err(|fault| self.fail(now, fault))
     }
 
     /// What is to be done because time has passed: heartbeats, and the bounds on the peer's silence.
@@ -214,7 +187,9 @@ impl Engine {
 
     /// `n` bytes of [`output`](Self::output) have been written.
     pub fn wrote(&mut self, now: Instant, n: usize) {
-        self.last_written = now;
+        if n > 0 {
+            self.last_written = now;
+        }
         self.written = (self.written + n).min(self.out.len());
         if self.written == self.out.len() {
             self.out.clear();
@@ -224,21 +199,17 @@ impl Engine {
 
     // ---- Verbs ---------------------------------------------------------------------------------------------------
 
-    /// Lets the peer send up to `credit` deliveries from now on. Never takes back what was granted before: a lowered limit
-    /// would cross deliveries on their way.
+    /// Lets the peer send up to `credit` deliveries from now on, one whose first frames have come already among them. Never
+    /// takes back what was granted before: a lowered limit would cross deliveries on their way.
     pub fn grant(&mut self, credit: u32) {
-        let limit = self.delivery_count.plus(credit);
-        if self.phase == Phase::Attached && limit.is_after(self.credit_limit) {
-            self.credit_limit = limit;
-            self.draining = false;
+        if self.phase == Phase::Attached && self.link.grant(credit) {
             self.write_flow();
         }
     }
 
     /// Asks the peer to use up what credit it has, or to forfeit it.
     pub fn drain(&mut self) {
-        if self.phase == Phase::Attached && self.outstanding_credit() > 0 {
-            self.draining = true;
+        if self.phase == Phase::Attached && self.link.drain() {
             self.write_flow();
         }
     }
@@ -374,7 +345,7 @@ impl Engine {
             return self.farewell(now, descriptor, frame.body);
         }
         match (descriptor, self.phase) {
-            (code::TRANSFER, Phase::Attached) => self.transfer(frame.channel, body, deliveries),
+            (code::TRANSFER, Phase::Attached) => self.link.transfer(frame.channel, body, deliveries),
             (code::FLOW, Phase::Attach | Phase::Attached) => self.flow(&mut body),
             (code::DISPOSITION, Phase::Attached) => disposition(&mut body),
             (code::OPEN, Phase::Open) => self.open(now, frame.body),
@@ -459,8 +430,7 @@ impl Engine {
         if begin.remote_channel != Some(CHANNEL) {
             return Err(Fault::Protocol("a Begin that does not answer ours"));
         }
-        self.remote_channel = Some(frame.channel);
-        self.next_incoming = Serial(begin.next_outgoing_id);
+        self.link.begun(frame.channel, begin.next_outgoing_id);
         self.enter(Phase::Attach, now);
         Ok(())
     }
@@ -477,122 +447,35 @@ impl Engine {
         if attach.snd_settle_mode == SenderSettleMode::Settled {
             return Err(Fault::SettleMode("pre-settled deliveries"));
         }
-        self.remote_handle = Some(attach.handle.0);
-        self.delivery_count = Serial(attach.initial_delivery_count.unwrap_or(0));
-        self.credit_limit = self.delivery_count;
+        self.link.attached(attach.handle.0, attach.initial_delivery_count.unwrap_or(0));
         self.enter(Phase::Attached, now);
         Ok(())
     }
 
-    #[inline]
-    fn transfer(&mut self, channel: u16, mut body: Reader<'_>, deliveries: &mut Vec<Incoming>) -> Result<(), Fault> {
-        let transfer = Transfer::read(&mut body).map_err(|error| Fault::malformed("Transfer", error))?;
-        if Some(channel) != self.remote_channel || Some(transfer.handle) != self.remote_handle {
-            return Err(Fault::Protocol("a Transfer on a channel or handle that is not ours"));
-        }
-        self.next_incoming = self.next_incoming.plus(1);
-        if let Some(mut partial) = self.partial.take() {
-            if transfer.delivery_id.is_some_and(|id| id != partial.id) {
-                return Err(Fault::Protocol("a Transfer of another delivery before the last one was complete"));
-            }
-            partial.append(body.rest(), self.params.max_message_size);
-            not_presettled(partial.id, transfer.settled)?;
-            self.complete_or_keep(partial, &transfer, deliveries);
-            return Ok(());
-        }
-        let id = self.first_of_delivery(&transfer)?;
-        let format = transfer.message_format.unwrap_or(0);
-        if transfer.more || transfer.aborted || body.rest().len() as u64 > self.params.max_message_size {
-            let mut partial = Partial { id, format, bytes: Vec::new(), too_large: false };
-            partial.append(body.rest(), self.params.max_message_size);
-            self.complete_or_keep(partial, &transfer, deliveries);
-        } else {
-            deliveries.push(Incoming { delivery_id: id.0, message: read_message(format, body.rest()) });
-        }
-        Ok(())
-    }
-
-    /// Checks what the first frame of a delivery must say, and counts it against the credit.
-    fn first_of_delivery(&mut self, transfer: &Transfer<'_>) -> Result<Serial, Fault> {
-        let id =
-            transfer.delivery_id.ok_or(Fault::Protocol("the first Transfer of a delivery without a delivery-id"))?;
-        if self.last_delivery.is_some_and(|last| !id.is_after(last)) {
-            return Err(Fault::Protocol("a delivery-id that does not follow the last one"));
-        }
-        if self.outstanding_credit() == 0 {
-            return Err(Fault::CreditExceeded(id.0));
-        }
-        not_presettled(id, transfer.settled)?;
-        self.last_delivery = Some(id);
-        self.delivery_count = self.delivery_count.plus(1);
-        Ok(id)
-    }
-
-    fn complete_or_keep(&mut self, partial: Partial, transfer: &Transfer<'_>, deliveries: &mut Vec<Incoming>) {
-        if transfer.aborted {
-            // Nothing is owed for it: an aborted delivery is settled by its sender (part 2.6.14).
-        } else if transfer.more {
-            self.partial = Some(partial);
-        } else {
-            let message = if partial.too_large {
-                Err(Unreadable::TooLarge { limit: self.params.max_message_size })
-            } else {
-                read_message(partial.format, &partial.bytes)
-            };
-            deliveries.push(Incoming { delivery_id: partial.id.0, message });
-        }
-    }
-
     fn flow(&mut self, body: &mut Reader<'_>) -> Result<(), Fault> {
         let flow = Flow::read(body).map_err(|error| Fault::malformed("Flow", error))?;
-        if flow.handle.is_some()
-            && flow.handle == self.remote_handle
-            && let Some(count) = flow.delivery_count
-        {
-            // A sender that drains skips ahead, up to what it was granted. One behind us has a delivery under way, which
-            // we count by its first frame and it may count by its last.
-            if count.is_after(self.credit_limit) {
-                return Err(Fault::Protocol("a Flow whose delivery-count is past the credit limit"));
-            }
-            if count.is_after(self.delivery_count) {
-                self.delivery_count = count;
-            }
-        }
-        if self.outstanding_credit() == 0 {
-            self.draining = false;
-        }
-        if flow.echo && self.phase == Phase::Attached {
+        if self.link.flow(&flow)? && self.phase == Phase::Attached {
             self.write_flow();
         }
         Ok(())
     }
 
     fn write_flow(&mut self) {
-        Flow {
-            next_incoming_id: Some(self.next_incoming),
-            incoming_window: SESSION_WINDOW,
-            next_outgoing_id: Serial(0),
-            outgoing_window: SESSION_WINDOW,
-            handle: Some(HANDLE),
-            delivery_count: Some(self.delivery_count),
-            link_credit: Some(self.outstanding_credit()),
-            available: None,
-            drain: self.draining,
-            echo: false,
-        }
-        .write(CHANNEL, &mut self.out);
+        self.link.state().write(CHANNEL, &mut self.out);
     }
 }
 
-impl Partial {
-    fn append(&mut self, bytes: &[u8], limit: u64) {
-        if self.bytes.len() as u64 + bytes.len() as u64 > limit {
-            self.too_large = true;
-            self.bytes = Vec::new();
-        }
-        if !self.too_large {
-            self.bytes.extend_from_slice(bytes);
-        }
+/// Without the bytes to be written: the credentials pass through them.
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("params", &self.params)
+            .field("phase", &self.phase)
+            .field("peer_open", &self.peer_open)
+            .field("link", &self.link)
+            .field("to_write", &self.output().len())
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
     }
 }
 
@@ -604,14 +487,6 @@ fn disposition(body: &mut Reader<'_>) -> Result<(), Fault> {
         return Err(Fault::Protocol("a Disposition as a receiver, although we send nothing"));
     }
     Ok(())
-}
-
-fn not_presettled(id: Serial, settled: bool) -> Result<(), Fault> {
-    if settled { Err(Fault::PreSettled(id.0)) } else { Ok(()) }
-}
-
-fn read_message(format: u32, bytes: &[u8]) -> Result<Message, Unreadable> {
-    if format == 0 { message::read(bytes) } else { Err(Unreadable::Format(format)) }
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl fmt::Display for Wait {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The peer speaks something else.
-    #[error("the peer answered {found:?} where the AMQP 1.0 protocol header belongs; check host and port")]
+    #[error("the peer answered \"{}\" where the AMQP 1.0 protocol header belongs; check host and port", .found.escape_ascii())]
     NotAmqp {
         /// The first eight bytes it sent.
         found: [u8; 8],
@@ -151,9 +151,7 @@ impl Fault {
     /// What must be renewed before messages flow again.
     pub fn renew(&self) -> Renew {
         match self {
-            Self::Ended { level, condition, .. } if *level == Renew::Connection => {
-                if condition == "amqp:unauthorized-access" { Renew::Credentials } else { Renew::Connection }
-            }
+            Self::Ended { condition, .. } if condition == "amqp:unauthorized-access" => Renew::Credentials,
             Self::Ended { level, .. } => *level,
             Self::Refused { .. } | Self::NoPlain { .. } => Renew::Credentials,
             Self::SettleMode(_) | Self::PreSettled(_) | Self::CreditExceeded(_) => Renew::Link,

@@ -2,6 +2,8 @@
 //!
 //! A held message must not pin the read buffer it came in, so [`Message`] owns one allocation of exactly its size.
 
+use std::borrow::Cow;
+
 use super::reader::{Malformed, Reader, Scalar};
 
 /// A message as the platform pushes it (`PLATFORM.md 1.6`).
@@ -99,7 +101,7 @@ pub fn read(bytes: &[u8]) -> Result<Message, Unreadable> {
             0x73 => fallback_id = standard_id(&mut reader)?,
             0x74 => read_properties(&mut reader, &mut properties)?,
             0x75 => {
-                let data = reader.binary()?.unwrap_or_default();
+                let data = reader.binary()?.ok_or(Unreadable::NoData)?;
                 body = match body {
                     Body::None => Body::One(data),
                     Body::One(first) => Body::Several([first, data].concat()),
@@ -110,14 +112,17 @@ pub fn read(bytes: &[u8]) -> Result<Message, Unreadable> {
                     Body::Value(_) | Body::Other => return Err(Unreadable::MixedBody),
                 };
             }
-            0x76 | 0x77 if matches!(body, Body::One(_) | Body::Several(_) | Body::Value(_)) => {
-                return Err(Unreadable::MixedBody);
-            }
             0x76 => {
                 reader.skip()?;
-                body = Body::Other;
+                body = match body {
+                    Body::None | Body::Other => Body::Other,
+                    Body::One(_) | Body::Several(_) | Body::Value(_) => return Err(Unreadable::MixedBody),
+                };
             }
             0x77 => {
+                if !matches!(body, Body::None) {
+                    return Err(Unreadable::MixedBody);
+                }
                 body = match reader.scalar()? {
                     Scalar::Binary(bytes) => Body::Value(bytes),
                     Scalar::Text(text) => Body::Value(text.as_bytes()),
@@ -137,15 +142,7 @@ pub fn read(bytes: &[u8]) -> Result<Message, Unreadable> {
 
 /// Copies what was read into one allocation.
 fn assemble(properties: Properties<'_>, fallback_id: Option<Scalar<'_>>, payload: &[u8]) -> Message {
-    let id = properties.id.or(fallback_id).unwrap_or(Scalar::Null);
-    let formatted;
-    let id = match id {
-        Scalar::Text(text) => text,
-        other => {
-            formatted = to_text(other).unwrap_or_default();
-            &formatted
-        }
-    };
+    let id = properties.id.and_then(to_text).or_else(|| fallback_id.and_then(to_text)).unwrap_or_default();
     let mut store = Vec::with_capacity(properties.topic.len() + id.len() + payload.len());
     store.extend_from_slice(properties.topic.as_bytes());
     store.extend_from_slice(id.as_bytes());
@@ -187,12 +184,11 @@ fn read_properties<'a>(reader: &mut Reader<'a>, into: &mut Properties<'a>) -> Re
         let value = entries.scalar()?;
         match (key, value) {
             ("topic", Scalar::Text(topic)) => into.topic = topic,
-            ("messageId", Scalar::Null) => {}
             ("messageId", id) => into.id = Some(id),
             ("generateTime", time) => into.generate_time_ms = milliseconds(time),
             (key, value) => {
                 if let Some(value) = to_text(value) {
-                    into.others.push((key.to_owned(), value));
+                    into.others.push((key.to_owned(), value.into_owned()));
                 }
             }
         }
@@ -211,21 +207,23 @@ fn milliseconds(value: Scalar<'_>) -> Option<i64> {
 }
 
 /// A property as text; nothing for null and for what has no text of its own.
-fn to_text(value: Scalar<'_>) -> Option<String> {
-    Some(match value {
-        Scalar::Text(text) => text.to_owned(),
+fn to_text(value: Scalar<'_>) -> Option<Cow<'_, str>> {
+    let text = match value {
+        Scalar::Text(text) => return Some(text.into()),
+        Scalar::Binary(bytes) => return std::str::from_utf8(bytes).ok().map(Cow::from),
         Scalar::Unsigned(n) => n.to_string(),
         Scalar::Signed(n) | Scalar::Timestamp(n) => n.to_string(),
         Scalar::Bool(b) => b.to_string(),
         Scalar::Float(x) => x.to_string(),
+        Scalar::Double(x) => x.to_string(),
         Scalar::Char(c) => c.to_string(),
-        Scalar::Binary(bytes) => String::from_utf8(bytes.to_vec()).ok()?,
         Scalar::Uuid(bytes) => {
             let hex = format!("{:032x}", u128::from_be_bytes(bytes));
             [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
         }
         Scalar::Null | Scalar::Other => return None,
-    })
+    };
+    Some(text.into())
 }
 
 #[cfg(test)]
@@ -286,6 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn a_property_of_any_scalar_type_is_given_as_its_shortest_text() {
+        let bytes = [
+            properties(&[
+                ("float", [&[0x72][..], &0.1_f32.to_be_bytes()].concat()),
+                ("double", [&[0x82][..], &0.1_f64.to_be_bytes()].concat()),
+                ("short", vec![0x61, 0xff, 0xfe]),
+                ("boolean", vec![0x56, 0x01]),
+                ("uuid", [&[0x98][..], &[0xab; 16]].concat()),
+                ("null", vec![0x40]),
+                ("list", vec![0x45]),
+            ]),
+            data(b""),
+        ]
+        .concat();
+        let texts = [
+            ("float", "0.1"),
+            ("double", "0.1"),
+            ("short", "-2"),
+            ("boolean", "true"),
+            ("uuid", "abababab-abab-abab-abab-abababababab"),
+        ];
+        assert_eq!(read(&bytes).unwrap().properties, texts.map(|(key, text)| (key.to_owned(), text.to_owned())));
+        let not_a_boolean = [properties(&[("boolean", vec![0x56, 2])]), data(b"")].concat();
+        assert_eq!(read(&not_a_boolean), Err(Unreadable::Malformed(Malformed::Range("boolean"))));
+    }
+
+    #[test]
     fn several_data_sections_are_one_payload() {
         let bytes = [data(b"ab"), data(b"cd"), data(b"ef")].concat();
         assert_eq!(read(&bytes).unwrap().payload(), b"abcdef");
@@ -295,6 +320,10 @@ mod tests {
     fn the_standard_message_id_stands_in_for_an_absent_one() {
         let standard = [vec![0x00, 0x53, 0x73, 0xc0, 5, 1], string("m7")].concat();
         assert_eq!(read(&[standard.clone(), data(b"")].concat()).unwrap().id(), "m7");
+        for without_text in [vec![0x40], vec![0x45], vec![0xa0, 1, 0xff]] {
+            let absent = properties(&[("messageId", without_text)]);
+            assert_eq!(read(&[standard.clone(), absent, data(b"")].concat()).unwrap().id(), "m7");
+        }
         let both = [standard, properties(&[("messageId", string("m8"))]), data(b"")].concat();
         assert_eq!(read(&both).unwrap().id(), "m8");
     }
@@ -304,7 +333,12 @@ mod tests {
         assert_eq!(read(&[&[0x00, 0x53, 0x77], &string("hi")[..]].concat()).unwrap().payload(), b"hi");
         assert_eq!(read(&[0x00, 0x53, 0x77, 0x40]), Err(Unreadable::NoData));
         assert_eq!(read(&properties(&[])), Err(Unreadable::NoData));
-        assert_eq!(read(&[data(b"x"), vec![0x00, 0x53, 0x77, 0xa1, 0]].concat()), Err(Unreadable::MixedBody));
+        assert_eq!(read(&[0x00, 0x53, 0x75, 0x40]), Err(Unreadable::NoData));
+        let text = vec![0x00, 0x53, 0x77, 0xa1, 0];
+        let sequence = vec![0x00, 0x53, 0x76, 0x45];
+        for mixed in [[data(b"x"), text.clone()], [sequence, text.clone()], [text.clone(), text]] {
+            assert_eq!(read(&mixed.concat()), Err(Unreadable::MixedBody));
+        }
     }
 
     #[test]

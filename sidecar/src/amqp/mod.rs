@@ -10,6 +10,8 @@ pub mod fault;
 pub mod frame;
 pub mod hot;
 pub mod message;
+#[cfg(test)]
+pub mod oracle;
 pub mod reader;
 pub mod serial;
 pub mod shape;

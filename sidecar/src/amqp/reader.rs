@@ -58,8 +58,10 @@ pub enum Scalar<'a> {
     Signed(i64),
     /// timestamp: milliseconds since the Unix epoch
     Timestamp(i64),
-    /// float or double
-    Float(f64),
+    /// float
+    Float(f32),
+    /// double
+    Double(f64),
     /// char
     Char(char),
     /// uuid
@@ -247,7 +249,11 @@ impl<'a> Reader<'a> {
             0x40 => Scalar::Null,
             0x41 => Scalar::Bool(true),
             0x42 => Scalar::Bool(false),
-            0x56 => Scalar::Bool(self.byte()? != 0),
+            0x56 => match self.byte()? {
+                0 => Scalar::Bool(false),
+                1 => Scalar::Bool(true),
+                _ => return Err(Malformed::Range("boolean")),
+            },
             0x43 | 0x44 => Scalar::Unsigned(0),
             0x50 | 0x52 | 0x53 => Scalar::Unsigned(u64::from(self.byte()?)),
             0x60 => Scalar::Unsigned(u64::from(u16::from_be_bytes(self.array()?))),
@@ -258,8 +264,8 @@ impl<'a> Reader<'a> {
             0x71 => Scalar::Signed(i64::from(i32::from_be_bytes(self.array()?))),
             0x81 => Scalar::Signed(i64::from_be_bytes(self.array()?)),
             0x83 => Scalar::Timestamp(i64::from_be_bytes(self.array()?)),
-            0x72 => Scalar::Float(f64::from(f32::from_be_bytes(self.array()?))),
-            0x82 => Scalar::Float(f64::from_be_bytes(self.array()?)),
+            0x72 => Scalar::Float(f32::from_be_bytes(self.array()?)),
+            0x82 => Scalar::Double(f64::from_be_bytes(self.array()?)),
             0x73 => Scalar::Char(char::from_u32(self.wide()?).ok_or(Malformed::Range("char"))?),
             0x98 => Scalar::Uuid(self.array()?),
             code @ (0xa0 | 0xb0) => {

@@ -1,7 +1,8 @@
 //! Checks of shape that come before a general decoder sees a peer's bytes: every size inside its frame, nesting bounded,
 //! no array that expands to more than it takes on the wire.
 //!
-//! `serde_amqp` recurses on nested values and trusts an array's count, so nothing reaches it that has not passed here.
+//! `serde_amqp` recurses on nested values, trusts an array's count and underflows on a map of odd length, so nothing reaches
+//! it that has not passed here.
 
 use super::reader::Malformed;
 
@@ -60,7 +61,8 @@ impl Walk<'_> {
                 let wide = code >= 0xd0;
                 let end = self.sized(wide)?;
                 let left = self.number(wide)?;
-                if left as usize > end.saturating_sub(self.at) {
+                let holds_pairs = matches!(code, 0xc1 | 0xd1);
+                if left as usize > end.saturating_sub(self.at) || (holds_pairs && left % 2 == 1) {
                     return Err(Malformed::CompoundSize);
                 }
                 self.push(Open { end: Some(end), left })
@@ -185,5 +187,6 @@ mod tests {
         assert_eq!(check(&[0xc0, 2, 1, 0x40, 0x40]), Err(Malformed::CompoundSize));
         assert_eq!(check(&[0xc0, 9, 1, 0x40]), Err(Malformed::Truncated));
         assert_eq!(check(&[]), Err(Malformed::Truncated));
+        assert_eq!(check(&[0xc1, 2, 1, 0x40]), Err(Malformed::CompoundSize), "a key without its value");
     }
 }

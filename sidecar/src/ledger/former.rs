@@ -1,11 +1,17 @@
-//! Leases that ended without a verdict. The application may still send one: an ack then counts for repeats. Bounded by
-//! the repeat window, in time and in number.
+//! Leases that ended without a verdict. The application may still send one: an ack then counts for repeats. Bounded in
+//! time and in number.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::settlement::{LeaseId, StreamId};
-use crate::repeat::{RepeatKey, RepeatPolicy};
+use crate::repeat::RepeatKey;
+
+/// How long such a lease is remembered.
+const WINDOW: Duration = Duration::from_mins(10);
+
+/// The most such leases remembered.
+const MOST: usize = 1 << 14;
 
 /// What is left of such a lease.
 #[derive(Debug, Clone, Copy)]
@@ -16,36 +22,20 @@ struct Former {
 }
 
 /// Leases that ended without a verdict.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct FormerLeases {
-    window: Duration,
-    most: usize,
     leases: HashMap<LeaseId, Former, ahash::RandomState>,
     /// In the order in which they ended.
     ends: VecDeque<(Instant, LeaseId)>,
 }
 
 impl FormerLeases {
-    pub(super) fn new(policy: RepeatPolicy) -> Self {
-        Self {
-            window: policy.window,
-            most: policy.max_entries as usize,
-            leases: HashMap::default(),
-            ends: VecDeque::new(),
-        }
-    }
-
-    pub(super) fn set_policy(&mut self, policy: RepeatPolicy) {
-        self.window = policy.window;
-        self.most = policy.max_entries as usize;
-    }
-
     /// Remembers a lease that ends now.
     pub(super) fn record(&mut self, now: Instant, id: LeaseId, stream: StreamId, key: Option<RepeatKey>) {
         self.leases.insert(id, Former { stream, key });
         self.ends.push_back((now, id));
         while let Some((ended, oldest)) = self.ends.front()
-            && (self.ends.len() > self.most || now.saturating_duration_since(*ended) >= self.window)
+            && (self.ends.len() > MOST || now.saturating_duration_since(*ended) >= WINDOW)
         {
             self.leases.remove(oldest);
             self.ends.pop_front();

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use slab::Slab;
-
-use super::chain::{Chain, Linked, Links, Slot};
+use super::InFlight;
+use super::chain::{Arena, Chain, Linked, Links, Slot};
 use super::settlement::{LeaseId, StreamId};
 
 /// Where an item stands.
@@ -20,12 +19,15 @@ pub(super) enum Stage {
     Leased(StreamId, LeaseId),
     /// To be queued again at that time.
     Waiting(Instant),
+    /// Not in hand any more.
+    Gone,
 }
 
 /// A message as the application sees it.
 #[derive(Debug)]
 pub(super) struct Item<M> {
-    pub(super) message: M,
+    /// None once the item is gone.
+    pub(super) message: Option<M>,
     /// Payload bytes.
     pub(super) size: u32,
     /// How often it has been leased.
@@ -45,7 +47,7 @@ pub(super) struct Item<M> {
 impl<M> Item<M> {
     pub(super) fn new(message: M, size: u32, keyed: bool, possible_repeat: bool) -> Self {
         Self {
-            message,
+            message: Some(message),
             size,
             attempt: 0,
             keyed,
@@ -79,7 +81,7 @@ impl<M> Linked for Item<M> {
 /// All items in hand.
 #[derive(Debug)]
 pub(super) struct Items<M> {
-    slab: Slab<Item<M>>,
+    arena: Arena<Item<M>>,
     leases: LeaseIndex,
     queue: Chain,
     /// Queued items that were too large for a stream that asked, so that it does not look at them each time.
@@ -89,13 +91,15 @@ pub(super) struct Items<M> {
     bytes: u64,
     queued: usize,
     leased: usize,
+    /// What each stream has: few, so a list does.
+    holders: Vec<(StreamId, InFlight)>,
 }
 
 impl<M> Items<M> {
     /// `first` is the ID of the first lease; the others follow in sequence.
     pub(super) fn new(first: LeaseId) -> Self {
         Self {
-            slab: Slab::new(),
+            arena: Arena::new(),
             leases: LeaseIndex::new(first),
             queue: Chain::new(),
             aside: Chain::new(),
@@ -103,11 +107,12 @@ impl<M> Items<M> {
             bytes: 0,
             queued: 0,
             leased: 0,
+            holders: Vec::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slab.len()
+        self.arena.len()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -118,29 +123,39 @@ impl<M> Items<M> {
         self.queued
     }
 
+    /// What a stream has.
+    pub(super) fn in_flight(&self, stream: StreamId) -> InFlight {
+        self.holders.iter().find(|(holder, _)| *holder == stream).map(|(_, in_flight)| *in_flight).unwrap_or_default()
+    }
+
     pub(super) fn leased(&self) -> usize {
         self.leased
     }
 
     pub(super) fn get(&self, slot: Slot) -> &Item<M> {
-        &self.slab[slot.key()]
+        &self.arena[slot]
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Item<M> {
-        &mut self.slab[slot.key()]
+        &mut self.arena[slot]
+    }
+
+    /// Whether there is an item in this slot.
+    pub(super) fn contains(&self, slot: Slot) -> bool {
+        self.get(slot).stage != Stage::Gone
     }
 
     /// The slot that the next [`Items::push`] will use.
     pub(super) fn vacant(&self) -> Slot {
-        Slot::of(self.slab.vacant_key())
+        self.arena.vacant()
     }
 
     /// Takes a new item in, at the end of the queue.
     pub(super) fn push(&mut self, item: Item<M>) -> Slot {
         self.bytes += u64::from(item.size);
         self.queued += 1;
-        let slot = Slot::of(self.slab.insert(item));
-        self.queue.push_back(&mut self.slab, slot);
+        let slot = self.arena.insert(item);
+        self.queue.push_back(&mut self.arena, slot);
         slot
     }
 
@@ -153,7 +168,7 @@ impl<M> Items<M> {
                 if self.get(candidate).size <= largest {
                     return Some(candidate);
                 }
-                slot = Chain::after(&self.slab, candidate);
+                slot = Chain::after(&self.arena, candidate);
             }
             self.aside_above = largest;
         }
@@ -163,30 +178,34 @@ impl<M> Items<M> {
                 return Some(slot);
             }
             self.aside_above = if self.aside.is_empty() { largest } else { self.aside_above.min(largest) };
-            self.queue.remove(&mut self.slab, slot);
-            self.aside.push_back(&mut self.slab, slot);
-            self.slab[slot.key()].stage = Stage::Aside;
+            self.queue.remove(&mut self.arena, slot);
+            self.aside.push_back(&mut self.arena, slot);
+            self.arena[slot].stage = Stage::Aside;
         }
     }
 
     /// Lends the item to a stream, under a new ID.
     pub(super) fn lease(&mut self, slot: Slot, stream: StreamId) -> LeaseId {
         self.leave(slot);
-        let Self { slab, leases, .. } = self;
-        let id = leases.assign(slot, slab.len(), |other, id| {
-            slab.get(other.key()).is_some_and(|item| matches!(item.stage, Stage::Leased(_, lease) if lease == id))
-        });
+        let Self { arena, leases, .. } = self;
+        let id = leases.assign(
+            slot,
+            arena.len(),
+            |other, id| matches!(arena[other].stage, Stage::Leased(_, lease) if lease == id),
+        );
         self.leased += 1;
-        let item = &mut self.slab[slot.key()];
+        let item = &mut self.arena[slot];
         item.attempt = item.attempt.saturating_add(1);
         item.stage = Stage::Leased(stream, id);
+        let size = item.size;
+        self.given(stream, size);
         id
     }
 
     /// The item that is leased under this ID.
     pub(super) fn find(&self, id: LeaseId) -> Option<(Slot, StreamId)> {
         let slot = self.leases.find(id)?;
-        match self.slab.get(slot.key())?.stage {
+        match self.get(slot).stage {
             Stage::Leased(stream, lease) if lease == id => Some((slot, stream)),
             _ => None,
         }
@@ -196,44 +215,71 @@ impl<M> Items<M> {
     pub(super) fn requeue(&mut self, slot: Slot) {
         self.leave(slot);
         self.queued += 1;
-        self.slab[slot.key()].stage = Stage::Queued;
-        self.queue.push_front(&mut self.slab, slot);
+        self.arena[slot].stage = Stage::Queued;
+        self.queue.push_front(&mut self.arena, slot);
     }
 
     /// Has an item wait for `due`, out of the queue.
     pub(super) fn wait(&mut self, slot: Slot, due: Instant) {
         self.leave(slot);
-        self.slab[slot.key()].stage = Stage::Waiting(due);
+        self.arena[slot].stage = Stage::Waiting(due);
     }
 
     /// Lets the item go.
     pub(super) fn remove(&mut self, slot: Slot) {
         self.leave(slot);
-        let item = self.slab.remove(slot.key());
+        let item = &mut self.arena[slot];
+        item.message = None;
+        item.stage = Stage::Gone;
         self.bytes -= u64::from(item.size);
+        self.arena.release(slot);
     }
 
     /// All items, in no order. For what happens rarely: the cost grows with the window.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Item<M>)> {
-        self.slab.iter().map(|(key, item)| (Slot::of(key), item))
+        self.arena.iter().filter(|(_, item)| item.stage != Stage::Gone)
+    }
+
+    /// A stream has one item more.
+    fn given(&mut self, stream: StreamId, size: u32) {
+        let place = self.holders.iter().position(|(holder, _)| *holder == stream).unwrap_or_else(|| {
+            self.holders.push((stream, InFlight::default()));
+            self.holders.len() - 1
+        });
+        let (_, in_flight) = &mut self.holders[place];
+        in_flight.messages += 1;
+        in_flight.bytes += u64::from(size);
+    }
+
+    /// A stream has one item less.
+    fn returned(&mut self, stream: StreamId, size: u32) {
+        if let Some(place) = self.holders.iter().position(|(holder, _)| *holder == stream) {
+            let (_, in_flight) = &mut self.holders[place];
+            in_flight.messages -= 1;
+            in_flight.bytes -= u64::from(size);
+            if in_flight.messages == 0 {
+                self.holders.swap_remove(place);
+            }
+        }
     }
 
     /// Takes the item out of the chain and the counts of its stage.
     fn leave(&mut self, slot: Slot) {
-        match self.slab[slot.key()].stage {
+        match self.arena[slot].stage {
             Stage::Queued => {
-                self.queue.remove(&mut self.slab, slot);
+                self.queue.remove(&mut self.arena, slot);
                 self.queued -= 1;
             }
             Stage::Aside => {
-                self.aside.remove(&mut self.slab, slot);
+                self.aside.remove(&mut self.arena, slot);
                 self.queued -= 1;
             }
-            Stage::Leased(_, id) => {
+            Stage::Leased(stream, id) => {
                 self.leases.forget(id);
                 self.leased -= 1;
+                self.returned(stream, self.arena[slot].size);
             }
-            Stage::Waiting(_) => {}
+            Stage::Waiting(_) | Stage::Gone => {}
         }
     }
 }

@@ -4,19 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
-use super::chain::{Chain, Linked, Links, Slot};
-use super::settlement::Transfer;
+use super::chain::{Arena, Chain, Linked, Links, Slot};
+use super::settlement::{LinkEpoch, Transfer};
 
 /// One transfer of an item.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) transfer: Transfer,
     pub(super) item: Slot,
     /// When it must have its outcome.
     pub(super) deadline: Instant,
-    /// Whether its link is still up.
+    /// Whether its link is still up and it has no outcome.
     pub(super) live: bool,
     /// Whether no useful lease is left of it: it is in `late`, else in `fresh`.
     late: bool,
@@ -38,7 +36,7 @@ impl Linked for Entry {
 /// All transfers without an outcome.
 #[derive(Debug)]
 pub(super) struct Transfers {
-    slab: Slab<Entry>,
+    arena: Arena<Entry>,
     /// Those that leave a useful lease, the next deadline first.
     fresh: Chain,
     /// Those that don't, the next deadline first.
@@ -47,33 +45,34 @@ pub(super) struct Transfers {
 
 impl Transfers {
     pub(super) fn new() -> Self {
-        Self { slab: Slab::new(), fresh: Chain::new(), late: Chain::new() }
+        Self { arena: Arena::new(), fresh: Chain::new(), late: Chain::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slab.len()
+        self.arena.len()
     }
 
     pub(super) fn get(&self, slot: Slot) -> &Entry {
-        &self.slab[slot.key()]
+        &self.arena[slot]
     }
 
     /// Enters a transfer of the item whose other transfers start at `sibling`. Constant time unless the lease has just
     /// been shortened, in which case those with a later deadline are passed over.
     pub(super) fn insert(&mut self, transfer: Transfer, item: Slot, deadline: Instant, sibling: Slot) -> Slot {
         let entry = Entry { transfer, item, deadline, live: true, late: false, links: Links::NONE, sibling };
-        let slot = Slot::of(self.slab.insert(entry));
-        self.fresh.insert_ordered(&mut self.slab, slot, by_deadline);
+        let slot = self.arena.insert(entry);
+        self.fresh.insert_ordered(&mut self.arena, slot, by_deadline);
         slot
     }
 
-    /// Takes the entry out. The item's list of transfers is the caller's to mend: the next of them is returned.
-    pub(super) fn remove(&mut self, slot: Slot) -> (Entry, Slot) {
-        let chain = if self.slab[slot.key()].late { &mut self.late } else { &mut self.fresh };
-        chain.remove(&mut self.slab, slot);
-        let entry = self.slab.remove(slot.key());
-        let sibling = entry.sibling;
-        (entry, sibling)
+    /// Takes the entry out. Returns it if it is live, and the next of the same item: their list is the caller's to mend.
+    pub(super) fn remove(&mut self, slot: Slot) -> (Option<Transfer>, Slot) {
+        let chain = if self.arena[slot].late { &mut self.late } else { &mut self.fresh };
+        chain.remove(&mut self.arena, slot);
+        self.arena.release(slot);
+        let entry = &mut self.arena[slot];
+        let live = std::mem::replace(&mut entry.live, false);
+        (live.then_some(entry.transfer), entry.sibling)
     }
 
     /// Takes `gone` out of the item's list, which starts at `first`, and out of the table; returns the list's new
@@ -84,35 +83,35 @@ impl Transfers {
             return after;
         }
         let mut slot = first;
-        while self.slab[slot.key()].sibling != gone {
-            slot = self.slab[slot.key()].sibling;
+        while self.arena[slot].sibling != gone {
+            slot = self.arena[slot].sibling;
         }
-        self.slab[slot.key()].sibling = after;
+        self.arena[slot].sibling = after;
         first
     }
 
     /// Marks that the link is gone.
     pub(super) fn orphan(&mut self, slot: Slot) {
-        self.slab[slot.key()].live = false;
+        self.arena[slot].live = false;
     }
 
     /// The transfers of an item.
     pub(super) fn of_item(&self, first: Slot) -> impl Iterator<Item = (Slot, &Entry)> {
-        std::iter::successors(first.some(), |slot| self.slab[slot.key()].sibling.some())
-            .map(|slot| (slot, &self.slab[slot.key()]))
+        std::iter::successors(first.some(), |slot| self.arena[*slot].sibling.some())
+            .map(|slot| (slot, &self.arena[slot]))
     }
 
-    /// All transfers, in no order. For what happens rarely: the cost grows with the window.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Entry)> {
-        self.slab.iter().map(|(key, entry)| (Slot::of(key), entry))
+    /// The live transfers of a link, in no order. For what happens rarely: the cost grows with the window.
+    pub(super) fn of_link(&self, epoch: LinkEpoch) -> impl Iterator<Item = (Slot, &Entry)> {
+        self.arena.iter().filter(move |(_, entry)| entry.live && entry.transfer.epoch == epoch)
     }
 
     /// The next transfer that has come to leave no useful lease; it is reported once.
     pub(super) fn next_late(&mut self, now: Instant, useful: Duration) -> Option<Slot> {
         let slot = self.fresh.first().filter(|slot| self.get(*slot).deadline <= now + useful)?;
-        self.fresh.remove(&mut self.slab, slot);
-        self.slab[slot.key()].late = true;
-        self.late.insert_ordered(&mut self.slab, slot, by_deadline);
+        self.fresh.remove(&mut self.arena, slot);
+        self.arena[slot].late = true;
+        self.late.insert_ordered(&mut self.arena, slot, by_deadline);
         Some(slot)
     }
 

@@ -1,0 +1,140 @@
+//! The admin API: publish, look at counts and fates, inject faults, run devices. JSON over plain HTTP, for tests and the
+//! demo; whoever reaches it may do anything, so it listens on loopback unless told otherwise. Bad input is answered with
+//! a 4xx and `{"error": "…"}`; fields it does not know are bad input.
+
+mod request;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use self::request::{DevicesRequest, FatesQuery, FaultRequest, PublishRequest};
+use crate::generator::{Generator, Progress, StartError};
+use crate::hub::Hub;
+use crate::platform::{Counts, FateLine, UnknownGroup};
+
+/// The largest request that is read.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
+/// What the handlers work on.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) generator: Generator,
+    pub(crate) product_key: String,
+    pub(crate) max_payload_bytes: usize,
+    pub(crate) seed: u64,
+}
+
+type Shared = State<Arc<Admin>>;
+
+/// A refusal: a status, and words.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({"error": self.1}))).into_response()
+    }
+}
+
+impl From<UnknownGroup> for Refused {
+    fn from(error: UnknownGroup) -> Self {
+        Self(StatusCode::NOT_FOUND, error.to_string())
+    }
+}
+
+fn bad(reason: impl Into<String>) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, reason.into())
+}
+
+/// Reads a body, whatever its content type claims to be.
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
+}
+
+/// The API's routes.
+pub(crate) fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/admin/publish", post(publish))
+        .route("/admin/groups/{group}", get(group))
+        .route("/admin/messages", get(messages))
+        .route("/admin/messages/{id}", get(message))
+        .route("/admin/faults", post(faults))
+        .route("/admin/devices", get(progress).post(devices))
+        .fallback(|| async {
+            Refused(StatusCode::NOT_FOUND, "no such path; all of them begin with /admin/".to_owned())
+        })
+        .method_not_allowed_fallback(|| async {
+            Refused(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method".to_owned())
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(admin)
+}
+
+/// Serves the API until `stop` completes.
+pub(crate) async fn serve(
+    listener: tokio::net::TcpListener,
+    admin: Arc<Admin>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await
+}
+
+async fn publish(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
+    let request: PublishRequest = read(&body)?;
+    let group = request.group().to_owned();
+    let drafts = request.into_drafts(admin.max_payload_bytes).map_err(bad)?;
+    let ids = admin.hub.publish(&group, &drafts)?;
+    Ok(Json(json!({"messageIds": ids})))
+}
+
+async fn group(State(admin): Shared, Path(group): Path<String>) -> Result<Json<Counts>, Refused> {
+    Ok(Json(admin.hub.counts(&group)?))
+}
+
+async fn message(State(admin): Shared, Path(id): Path<String>) -> Result<Json<Vec<FateLine>>, Refused> {
+    let fate = admin.hub.fate(&id);
+    fate.map(Json).ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("no message {id:?} in the log")))
+}
+
+async fn messages(
+    State(admin): Shared,
+    query: Result<Query<FatesQuery>, QueryRejection>,
+) -> Result<Json<Value>, Refused> {
+    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
+    let (messages, next) = admin.hub.fates(query.group(), query.after(), query.limit().map_err(bad)?)?;
+    Ok(Json(json!({"messages": messages, "next": next})))
+}
+
+async fn faults(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
+    let request: FaultRequest = read(&body)?;
+    let fault = request.fault().map_err(bad)?;
+    let affected = admin.hub.inject(request.group.as_deref(), request.client.as_deref(), &fault)?;
+    tracing::info!(?fault, affected, "fault injected");
+    Ok(Json(json!({"affected": affected})))
+}
+
+async fn devices(State(admin): Shared, body: Bytes) -> Result<Json<Progress>, Refused> {
+    let request: DevicesRequest = read(&body)?;
+    if request.is_stop() {
+        admin.generator.stop();
+        return Ok(Json(Progress { running: false, ..admin.generator.progress() }));
+    }
+    let plan = request.plan(&admin.product_key, admin.max_payload_bytes, admin.seed).map_err(bad)?;
+    admin.generator.start(plan).map_err(|error| match error {
+        StartError::Running => Refused(StatusCode::CONFLICT, error.to_string()),
+        StartError::Group(group) => group.into(),
+    })?;
+    Ok(Json(admin.generator.progress()))
+}
+
+async fn progress(State(admin): Shared) -> Json<Progress> {
+    Json(admin.generator.progress())
+}

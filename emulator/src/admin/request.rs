@@ -1,0 +1,219 @@
+//! What the admin API is asked: its JSON bodies and queries, and the checks that their types can't make.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+
+use crate::generator::Plan;
+use crate::hub::Fault;
+use crate::message::{BodySection, Draft, DraftId};
+use crate::platform::Seq;
+
+/// The group that is meant when none is named (PLATFORM.md 1.4).
+const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
+/// How many fates one page has, by default and at most.
+const PAGE: usize = 1_000;
+const MAX_PAGE: usize = 100_000;
+/// The most devices, and the most messages a second, that one generator does.
+const MAX_DEVICES: u32 = 10_000;
+const MAX_RATE: u32 = 1_000_000;
+/// Data sections per message, at most.
+const MAX_DATA_SECTIONS: u16 = 1_000;
+
+/// `POST /admin/publish`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishRequest {
+    group: Option<String>,
+    messages: Vec<PublishedMessage>,
+}
+
+/// One message. `topic` and `payload` (Base64) are what a test needs as a rule; `bodySection`, `dataSections` and a
+/// `messageId` of `null` make messages that the platform would not send, to see what a client does with them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PublishedMessage {
+    topic: String,
+    payload: String,
+    /// Left out: the platform's own. `null`: the message carries none.
+    #[serde(default, deserialize_with = "message_id")]
+    message_id: DraftId,
+    generate_time: Option<i64>,
+    body_section: Option<Section>,
+    data_sections: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Section {
+    Data,
+    Value,
+    None,
+}
+
+/// Reads a message ID that is there, be it `null`.
+fn message_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DraftId, D::Error> {
+    Option::deserialize(deserializer).map(|id| id.map_or(DraftId::Hidden, DraftId::Given))
+}
+
+impl PublishRequest {
+    pub(super) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(DEFAULT_GROUP)
+    }
+
+    /// The messages, or what is wrong with the first bad one.
+    pub(super) fn into_drafts(self, max_payload_bytes: usize) -> Result<Vec<Draft>, String> {
+        let drafts = self.messages.into_iter().enumerate();
+        drafts
+            .map(|(index, message)| {
+                message.into_draft(max_payload_bytes).map_err(|reason| format!("messages[{index}]: {reason}"))
+            })
+            .collect()
+    }
+}
+
+impl PublishedMessage {
+    fn into_draft(self, max_payload_bytes: usize) -> Result<Draft, String> {
+        if self.topic.is_empty() {
+            return Err("topic is empty".to_owned());
+        }
+        let payload = STANDARD.decode(&self.payload).map_err(|error| format!("payload is not Base64: {error}"))?;
+        if payload.len() > max_payload_bytes {
+            return Err(format!("payload has {} bytes, the limit is {max_payload_bytes}", payload.len()));
+        }
+        if self.message_id == DraftId::Given(String::new()) {
+            return Err("messageId is empty".to_owned());
+        }
+        let data_sections = self.data_sections.unwrap_or(1);
+        if !(1..=MAX_DATA_SECTIONS).contains(&data_sections) {
+            return Err(format!("dataSections is {data_sections}, must be 1 to {MAX_DATA_SECTIONS}"));
+        }
+        let body = match self.body_section.unwrap_or(Section::Data) {
+            Section::Data => BodySection::Data,
+            Section::Value => BodySection::Value,
+            Section::None => BodySection::None,
+        };
+        let (topic, payload) = (self.topic, Bytes::from(payload));
+        Ok(Draft { topic, payload, id: self.message_id, generate_time_ms: self.generate_time, body, data_sections })
+    }
+}
+
+/// `GET /admin/messages`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FatesQuery {
+    group: Option<String>,
+    after: Option<Seq>,
+    limit: Option<usize>,
+}
+
+impl FatesQuery {
+    pub(super) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(DEFAULT_GROUP)
+    }
+
+    pub(super) fn after(&self) -> Seq {
+        self.after.unwrap_or(0)
+    }
+
+    pub(super) fn limit(&self) -> Result<usize, String> {
+        match self.limit.unwrap_or(PAGE) {
+            limit @ 1..=MAX_PAGE => Ok(limit),
+            limit => Err(format!("limit is {limit}, must be 1 to {MAX_PAGE}")),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Action {
+    Close,
+    Detach,
+    Drop,
+}
+
+/// `POST /admin/faults`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultRequest {
+    action: Action,
+    /// All groups when left out.
+    pub(super) group: Option<String>,
+    /// A client ID; all clients when left out.
+    pub(super) client: Option<String>,
+    condition: Option<String>,
+    description: Option<String>,
+}
+
+impl FaultRequest {
+    pub(super) fn fault(&self) -> Result<Fault, String> {
+        let words = |condition: &str| {
+            let condition = self.condition.clone().unwrap_or_else(|| condition.to_owned());
+            if condition.is_empty() || !condition.is_ascii() {
+                return Err(format!("condition is {condition:?}, must be an AMQP symbol: ASCII, not empty"));
+            }
+            Ok((condition, self.description.clone().unwrap_or_else(|| "injected by the admin".to_owned())))
+        };
+        match self.action {
+            Action::Close => {
+                words("amqp:connection:forced").map(|(condition, description)| Fault::Close { condition, description })
+            }
+            Action::Detach => words("amqp:link:detach-forced")
+                .map(|(condition, description)| Fault::Detach { condition, description }),
+            Action::Drop if self.condition.is_some() || self.description.is_some() => {
+                Err("a drop says nothing: leave condition and description out".to_owned())
+            }
+            Action::Drop => Ok(Fault::Drop),
+        }
+    }
+}
+
+/// `POST /admin/devices`: `{"stop":true}`, or what the devices are to do.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DevicesRequest {
+    #[serde(default)]
+    stop: bool,
+    group: Option<String>,
+    rate: Option<u32>,
+    devices: Option<u32>,
+    payload_bytes: Option<usize>,
+    seconds: Option<f64>,
+}
+
+impl DevicesRequest {
+    pub(super) fn is_stop(&self) -> bool {
+        self.stop
+    }
+
+    pub(super) fn plan(&self, product_key: &str, max_payload_bytes: usize, seed: u64) -> Result<Plan, String> {
+        let rate = self.rate.unwrap_or(800);
+        if !(1..=MAX_RATE).contains(&rate) {
+            return Err(format!("rate is {rate}, must be 1 to {MAX_RATE} messages a second"));
+        }
+        let devices = self.devices.unwrap_or(100);
+        if !(1..=MAX_DEVICES).contains(&devices) {
+            return Err(format!("devices is {devices}, must be 1 to {MAX_DEVICES}"));
+        }
+        let payload_bytes = self.payload_bytes.unwrap_or(0);
+        if payload_bytes > max_payload_bytes {
+            return Err(format!("payloadBytes is {payload_bytes}, the limit is {max_payload_bytes}"));
+        }
+        let duration = self.seconds.map(|seconds| {
+            let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero());
+            duration.ok_or_else(|| format!("seconds is {seconds}, must be more than 0"))
+        });
+        Ok(Plan {
+            group: self.group.clone().unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
+            product_key: product_key.to_owned(),
+            rate,
+            devices,
+            payload_bytes,
+            duration: duration.transpose()?,
+            seed,
+        })
+    }
+}

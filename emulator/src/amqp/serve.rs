@@ -1,0 +1,213 @@
+//! The task around one connection: TLS, SASL, then the loop that carries bytes between the socket and the state machine.
+//! It reads whenever there is something to read, also while it can't write, and writes everything that is ready in one go.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use fe2o3_amqp_types::sasl::SaslCode;
+use sluice_cloud::sign::ConnectIdentity;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{Instrument as _, debug, info, info_span, warn};
+
+use super::connection::{Connection, Seat};
+use super::frame::{self, Kind};
+use super::sasl::{self, Plain, SaslError};
+use crate::auth::{Denied, Registry};
+use crate::config::Wire;
+use crate::hub::{Fault, GroupSeat, Hub};
+use crate::limits::Limits;
+
+/// How much is read from the socket at a time, at least.
+const READ: usize = 16 * 1024;
+/// How long a connection that is over may take to send its last words.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long all of them together may take when the emulator shuts down.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+/// The pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every connection needs.
+pub(crate) struct Server {
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) registry: Registry,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) wire: Wire,
+}
+
+/// Takes connections until `stop` completes; then closes them in good order, as far as their clients let it.
+pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    let span = info_span!("connection", %peer);
+                    connections.spawn(serve(socket, Arc::clone(&server)).instrument(span));
+                }
+                // Out of file descriptors, say: the connections that are there must go on.
+                Err(error) => {
+                    warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    warn!(%error, "a connection's task failed");
+                }
+            }
+        }
+    }
+    drop(listener);
+    let close = Fault::Close {
+        condition: "amqp:connection:forced".to_owned(),
+        description: "the server shuts down".to_owned(),
+    };
+    if server.hub.inject(None, None, &close).is_ok() {
+        // Those that have not opened yet are cut off with the set.
+        let _ =
+            timeout(SHUTDOWN, async { while server.hub.clients() > 0 && connections.join_next().await.is_some() {} })
+                .await;
+    }
+}
+
+async fn serve(socket: TcpStream, server: Arc<Server>) {
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%error, "no TCP_NODELAY");
+    }
+    let entered = async {
+        let mut stream = server.tls.accept(socket).await?;
+        let mut input = BytesMut::with_capacity(READ);
+        let seat = enter(&mut stream, &mut input, &server).await?;
+        if seat.is_some() {
+            sasl::begin_amqp(&mut stream, &mut input).await?;
+        }
+        Ok::<_, SaslError>((stream, input, seat))
+    };
+    let (stream, input, seat) = match timeout(server.limits.auth_deadline, entered).await {
+        Ok(Ok((stream, input, Some(seat)))) => (stream, input, seat),
+        Ok(Ok((_, _, None))) => return,
+        Ok(Err(error)) => return info!(%error, "connection ended before it was authenticated"),
+        Err(_) => return info!(deadline = ?server.limits.auth_deadline, "connection did not authenticate in time"),
+    };
+    match carry(stream, input, seat, &server).await {
+        Ok(()) => info!("connection over"),
+        Err(error) => info!(%error, "connection lost"),
+    }
+}
+
+/// The SASL layer, up to its outcome. `None` when the client was refused.
+async fn enter<S>(stream: &mut S, input: &mut BytesMut, server: &Server) -> Result<Option<GroupSeat>, SaslError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let plain = match sasl::negotiate(stream, input).await {
+        Ok(plain) => plain,
+        Err(error @ (SaslError::Mechanism(_) | SaslError::Plain)) => {
+            sasl::conclude(stream, SaslCode::Auth).await?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    match authenticate(&plain, server) {
+        Ok(seat) => {
+            sasl::conclude(stream, SaslCode::Ok).await?;
+            Ok(Some(seat))
+        }
+        Err(reason) => {
+            info!(%reason, "authentication refused");
+            sasl::conclude(stream, SaslCode::Auth).await?;
+            stream.shutdown().await?;
+            Ok(None)
+        }
+    }
+}
+
+fn authenticate(plain: &Plain, server: &Server) -> Result<GroupSeat, Denied> {
+    let identity = ConnectIdentity::parse(plain.user_name())?;
+    let group = identity.consumer_group_id.clone();
+    if !server.hub.has_group(&group) {
+        return Err(Denied::Group(group));
+    }
+    // A refused attempt is an attempt as well. One too many is refused after the open, where there are words for it.
+    let refused = server.hub.attempt(&group).err();
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    server.registry.check(&identity, plain.password(), u64::try_from(now_ms).unwrap_or(u64::MAX))?;
+    let client_id = identity.client_id.as_str().to_owned();
+    info!(group, client = client_id, "authenticated");
+    Ok(GroupSeat::new(Arc::clone(&server.hub), group, client_id, refused))
+}
+
+/// Carries bytes until the connection is over.
+async fn carry<S>(stream: S, mut input: BytesMut, seat: GroupSeat, server: &Server) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let clock = server.hub.clock();
+    let wake = seat.wake();
+    let mut connection = Connection::new(seat, Arc::clone(&server.limits), server.wire.clone(), clock.now().mono);
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut unflushed = false;
+    loop {
+        let now = clock.now().mono;
+        loop {
+            match frame::next(&mut input, Kind::Amqp, connection.frame_limit()) {
+                Ok(Some(frame)) => connection.on_frame(&frame, now),
+                Ok(None) => break,
+                Err(error) => {
+                    // Where the next frame begins is unknown from here on.
+                    input.clear();
+                    connection.on_bad_frame(error, now);
+                    break;
+                }
+            }
+        }
+        connection.obey(now);
+        connection.on_time(now);
+        connection.pump(now);
+        if connection.is_over() {
+            return timeout(LINGER, end(writer, connection)).await.unwrap_or(Ok(()));
+        }
+        input.reserve(READ);
+        let deadline = clock.instant(connection.deadline());
+        let pending = unflushed || !connection.out().is_empty();
+        tokio::select! {
+            read = reader.read_buf(&mut input) => if read? == 0 {
+                return Ok(());
+            },
+            written = send(&mut writer, connection.out()), if pending => unflushed = written?,
+            () = wake.notified() => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
+}
+
+/// Writes some of `out`, or flushes when there is nothing to write. Says whether there is something to flush.
+async fn send<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> io::Result<bool> {
+    if out.is_empty() {
+        writer.flush().await?;
+        return Ok(false);
+    }
+    match writer.write_buf(out).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(true),
+    }
+}
+
+/// Writes what is left and ends the TLS session, unless the connection is to be dropped without a word.
+async fn end<W: AsyncWrite + Unpin, S: Seat>(mut writer: W, mut connection: Connection<S>) -> io::Result<()> {
+    if connection.is_dropped() {
+        return Ok(());
+    }
+    writer.write_all_buf(connection.out()).await?;
+    writer.shutdown().await
+}

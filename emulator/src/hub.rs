@@ -1,0 +1,255 @@
+//! The platform, shared: the one lock around its state machine, the clock, and the wake-ups. Every call to the platform
+//! goes through [`Hub::with`], which afterwards wakes the connections that got something to write and the timer if the
+//! next deadline has moved closer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+
+use crate::amqp::{Failure, Order, Seat};
+use crate::clock::{Clock, Micros, Now};
+use crate::message::Draft;
+use crate::platform::{
+    ClientKey, Counts, Credit, FateLine, FateSummary, Outcome, Outgoing, Platform, Seq, UnknownGroup,
+};
+
+#[derive(Debug)]
+struct Mailbox {
+    wake: Arc<Notify>,
+    orders: Vec<Order>,
+}
+
+#[derive(Debug)]
+struct State {
+    platform: Platform,
+    mailboxes: HashMap<ClientKey, Mailbox>,
+    /// When the timer will tick by itself.
+    armed: Micros,
+}
+
+/// What an admin does to connections. For conditions, see AMQP 1.0, 2.8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Close them with a condition and a description, `amqp:connection:forced` as a rule.
+    Close {
+        /// The condition.
+        condition: String,
+        /// The description.
+        description: String,
+    },
+    /// Detach their links with a condition and a description, `amqp:link:detach-forced` as a rule.
+    Detach {
+        /// The condition.
+        condition: String,
+        /// The description.
+        description: String,
+    },
+    /// Drop their TCP connections without a word.
+    Drop,
+}
+
+impl From<Fault> for Order {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Close { condition, description } => Self::Close(Failure::named(&condition, description)),
+            Fault::Detach { condition, description } => Self::Detach(Failure::named(&condition, description)),
+            Fault::Drop => Self::Drop,
+        }
+    }
+}
+
+/// The shared platform. See the module.
+#[derive(Debug)]
+pub struct Hub {
+    clock: Clock,
+    state: Mutex<State>,
+    timer: Notify,
+}
+
+impl Hub {
+    pub(crate) fn new(clock: Clock, platform: Platform) -> Self {
+        let state = State { platform, mailboxes: HashMap::new(), armed: Micros::NEVER };
+        Self { clock, state: Mutex::new(state), timer: Notify::new() }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Platform, Now) -> R) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state.platform, self.clock.now());
+        self.wake(&mut state);
+        result
+    }
+
+    fn wake(&self, state: &mut State) {
+        for client in state.platform.take_woken() {
+            if let Some(mailbox) = state.mailboxes.get(&client) {
+                mailbox.wake.notify_one();
+            }
+        }
+        if state.platform.alarm() < state.armed {
+            state.armed = state.platform.alarm();
+            self.timer.notify_one();
+        }
+    }
+
+    /// Ticks the platform whenever it is due, for ever.
+    pub(crate) async fn run_timer(&self) {
+        loop {
+            let due = {
+                let mut state = self.lock();
+                state.platform.tick(self.clock.now());
+                // Before the wake-ups: the timer need not wake itself.
+                state.armed = state.platform.alarm();
+                self.wake(&mut state);
+                state.armed
+            };
+            tokio::select! {
+                () = sleep_until(self.clock.instant(due)) => {}
+                () = self.timer.notified() => {}
+            }
+        }
+    }
+
+    /// Publishes messages to `group`, and returns their IDs.
+    pub fn publish(&self, group: &str, drafts: &[Draft]) -> Result<Vec<String>, UnknownGroup> {
+        self.with(|platform, now| platform.publish(group, drafts, now))
+    }
+
+    /// A group's counts.
+    pub fn counts(&self, group: &str) -> Result<Counts, UnknownGroup> {
+        self.lock().platform.counts(group)
+    }
+
+    /// What happened to the message with this ID, oldest line first; `None` when the log does not know it.
+    pub fn fate(&self, id: &str) -> Option<Vec<FateLine>> {
+        self.lock().platform.fate(id)
+    }
+
+    /// The next at most `limit` messages of `group` after `after`, and the place to go on after.
+    pub fn fates(&self, group: &str, after: Seq, limit: usize) -> Result<(Vec<FateSummary>, Seq), UnknownGroup> {
+        self.lock().platform.fates(group, after, limit)
+    }
+
+    /// Does `fault` to the open connections of `group` (of all groups when `None`), or those of them with this client
+    /// ID. Returns how many there were.
+    pub fn inject(&self, group: Option<&str>, client_id: Option<&str>, fault: &Fault) -> Result<usize, UnknownGroup> {
+        let mut state = self.lock();
+        let clients = state.platform.clients(group, client_id)?;
+        for client in &clients {
+            if let Some(mailbox) = state.mailboxes.get_mut(client) {
+                mailbox.orders.push(fault.clone().into());
+                mailbox.wake.notify_one();
+            }
+        }
+        Ok(clients.len())
+    }
+
+    /// How many connections are open, over all groups.
+    pub(crate) fn clients(&self) -> usize {
+        self.lock().mailboxes.len()
+    }
+
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.lock().platform.has_group(group)
+    }
+
+    /// Someone tries to connect to `group`. The error says why that is too much.
+    pub(crate) fn attempt(&self, group: &str) -> Result<(), String> {
+        self.with(|platform, now| platform.attempt(group, now)).map_err(|refusal| refusal.to_string())
+    }
+}
+
+/// A connection's place in a group. It is given up when this is dropped.
+#[derive(Debug)]
+pub(crate) struct GroupSeat {
+    hub: Arc<Hub>,
+    group: String,
+    client_id: String,
+    /// Why there was no place to be had before the connection even opened.
+    refused: Option<String>,
+    wake: Arc<Notify>,
+    client: Option<ClientKey>,
+}
+
+impl GroupSeat {
+    pub(crate) fn new(hub: Arc<Hub>, group: String, client_id: String, refused: Option<String>) -> Self {
+        Self { hub, group, client_id, refused, wake: Arc::new(Notify::new()), client: None }
+    }
+
+    /// Notified when there is something to fetch, or an order.
+    pub(crate) fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    fn call(&self, act: impl FnOnce(&mut Platform, ClientKey, Now)) {
+        if let Some(client) = self.client {
+            self.hub.with(|platform, now| act(platform, client, now));
+        }
+    }
+}
+
+impl Seat for GroupSeat {
+    fn join(&mut self) -> Result<(), String> {
+        if let Some(reason) = self.refused.take() {
+            return Err(reason);
+        }
+        let joined = self.hub.with(|platform, now| platform.join(&self.group, &self.client_id, now));
+        let client = joined.map_err(|error| error.to_string())?.map_err(|refusal| refusal.to_string())?;
+        self.client = Some(client);
+        let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };
+        self.hub.lock().mailboxes.insert(client, mailbox);
+        Ok(())
+    }
+
+    fn attach(&mut self) {
+        self.call(|platform, client, _| platform.attach(client));
+    }
+
+    fn detach(&mut self) {
+        self.call(Platform::detach);
+    }
+
+    fn grant(&mut self, credit: Credit) {
+        self.call(|platform, client, now| platform.grant(client, credit, now));
+    }
+
+    fn settle(&mut self, first: u32, last: u32, outcome: Outcome) {
+        self.call(|platform, client, now| platform.settle(client, first, last, outcome, now));
+    }
+
+    fn fetch(&mut self, limit: usize, into: &mut VecDeque<Outgoing>) {
+        self.call(|platform, client, _| platform.take_outgoing(client, limit, into));
+    }
+
+    fn orders(&mut self) -> Vec<Order> {
+        let Some(client) = self.client else { return Vec::new() };
+        self.hub
+            .lock()
+            .mailboxes
+            .get_mut(&client)
+            .map(|mailbox| std::mem::take(&mut mailbox.orders))
+            .unwrap_or_default()
+    }
+
+    fn leave(&mut self) {
+        self.call(Platform::leave);
+        if let Some(client) = self.client.take() {
+            self.hub.lock().mailboxes.remove(&client);
+        }
+    }
+}
+
+impl Drop for GroupSeat {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

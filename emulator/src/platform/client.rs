@@ -1,0 +1,206 @@
+//! One client of a group, as the platform sees it: its link's credit, what it holds unsettled, what waits to be written
+//! to it. Deliveries are numbered from 0 on every link; the AMQP edge maps those numbers to delivery-ids.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::bucket::Bucket;
+use super::log::{NameId, Seq};
+use crate::clock::Micros;
+
+/// Names one client: one connection that has opened. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientKey {
+    pub(super) group: usize,
+    pub(super) serial: u64,
+}
+
+/// What a client's connection has to write next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A message.
+    Push {
+        /// Its number on this link.
+        number: u32,
+        /// Its sections, as they go over the wire.
+        body: Bytes,
+    },
+    /// A drain was asked for and everything that was there has been pushed: this much credit was given up.
+    Drained {
+        /// The credit given up; the delivery-count moves on by it.
+        by: u32,
+    },
+}
+
+/// A client's credit, as its flow frame says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credit {
+    /// The receiver's view of the delivery-count: how many deliveries it had seen when it said this. `None` before the
+    /// attach reply reached it: none.
+    pub delivery_count: Option<u32>,
+    /// How many more it takes from there.
+    pub link_credit: u32,
+    /// Whether what can't be used at once is to be given up.
+    pub drain: bool,
+}
+
+/// A delivery that is not settled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) seq: Seq,
+    pub(super) deadline: Micros,
+}
+
+/// A client's receiver link.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub(super) credit: u32,
+    /// Deliveries pushed and credit given up since the attach: the sender's delivery-count, from 0.
+    delivery_count: u32,
+    /// The number of the first in `held`.
+    first: u32,
+    /// In the order of pushing, so of their deadlines too. A settled one leaves a hole until it is at the front.
+    held: VecDeque<Option<Held>>,
+    /// How many in `held` are not holes.
+    pub(super) unsettled: usize,
+    pub(super) outbox: VecDeque<Outgoing>,
+}
+
+impl Link {
+    /// Takes a flow frame's word for the credit. Deliveries that were under way when it was written count against it.
+    pub(super) fn grant(&mut self, credit: Credit) {
+        let under_way = self.delivery_count.wrapping_sub(credit.delivery_count.unwrap_or(0));
+        self.credit = credit.link_credit.saturating_sub(under_way);
+    }
+
+    pub(super) fn push(&mut self, held: Held, body: Bytes) {
+        let number = self.first.wrapping_add(u32::try_from(self.held.len()).unwrap_or(u32::MAX));
+        self.credit -= 1;
+        self.delivery_count = self.delivery_count.wrapping_add(1);
+        self.held.push_back(Some(held));
+        self.unsettled += 1;
+        self.outbox.push_back(Outgoing::Push { number, body });
+    }
+
+    /// Gives up what credit is left.
+    pub(super) fn drain(&mut self) {
+        let by = std::mem::take(&mut self.credit);
+        self.delivery_count = self.delivery_count.wrapping_add(by);
+        self.outbox.push_back(Outgoing::Drained { by });
+    }
+
+    /// Settles the deliveries `first` to `last`, both included, and returns them; numbers that name nothing unsettled
+    /// are passed over. The range is cut to what is held before it is walked, so a peer can't make it long.
+    pub(super) fn settle(&mut self, first: u32, last: u32) -> Vec<Held> {
+        // Serial numbers: a distance of less than 2³¹ ahead is later, the rest is earlier.
+        let (start, end) = (distance(self.first, first).max(0), distance(self.first, last));
+        let end = usize::try_from(end.saturating_add(1)).unwrap_or(0).min(self.held.len());
+        let start = usize::try_from(start).unwrap_or(0).min(end);
+        let settled: Vec<Held> = self.held.range_mut(start..end).filter_map(Option::take).collect();
+        self.unsettled -= settled.len();
+        while let Some(None) = self.held.front() {
+            self.pop();
+        }
+        settled
+    }
+
+    /// Takes out a delivery whose ACK timeout has passed.
+    pub(super) fn expire(&mut self, now: Micros) -> Option<Held> {
+        let overdue = self.held.front().copied().flatten().filter(|held| held.deadline <= now)?;
+        self.settle(self.first, self.first);
+        Some(overdue)
+    }
+
+    /// When the next ACK timeout passes.
+    pub(super) fn deadline(&self) -> Option<Micros> {
+        self.held.front().copied().flatten().map(|held| held.deadline)
+    }
+
+    /// What is not settled, when the link goes.
+    pub(super) fn into_unsettled(self) -> impl Iterator<Item = Held> {
+        self.held.into_iter().flatten()
+    }
+
+    fn pop(&mut self) {
+        self.held.pop_front();
+        self.first = self.first.wrapping_add(1);
+    }
+}
+
+/// How far `to` is ahead of `from` in RFC 1982's serial numbers.
+fn distance(from: u32, to: u32) -> i32 {
+    to.wrapping_sub(from).cast_signed()
+}
+
+/// A client: one connection, with a link or without.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) serial: u64,
+    pub(super) id: String,
+    pub(super) name: NameId,
+    /// The real-time push rate, kept per connection (PLATFORM.md 1.8).
+    pub(super) pace: Bucket,
+    pub(super) link: Option<Link>,
+}
+
+impl Client {
+    pub(super) fn has_credit(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.credit > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link_with(count: u32, first: u32) -> Link {
+        let mut link = Link { first, credit: count, ..Link::default() };
+        for seq in 0..u64::from(count) {
+            link.push(Held { seq, deadline: Micros::new(seq) }, Bytes::new());
+        }
+        link
+    }
+
+    fn seqs(held: &[Held]) -> Vec<Seq> {
+        held.iter().map(|held| held.seq).collect()
+    }
+
+    #[test]
+    fn a_range_settles_what_it_covers_even_across_the_wrap() {
+        let mut link = link_with(6, u32::MAX - 2);
+        assert_eq!(seqs(&link.settle(u32::MAX - 1, 1)), [1, 2, 3, 4]);
+        assert_eq!(link.unsettled, 2);
+        assert_eq!(seqs(&link.settle(u32::MAX - 2, 2)), [0, 5]);
+    }
+
+    #[test]
+    fn a_range_beyond_what_is_held_is_cut() {
+        let mut link = link_with(3, 10);
+        assert_eq!(seqs(&link.settle(0, 10)), [0]);
+        assert_eq!(seqs(&link.settle(11, 11 + (1 << 30))), [1, 2]);
+        assert!(link.settle(0, u32::MAX >> 1).is_empty());
+        assert!(link.settle(5, 4).is_empty(), "an inverted range is empty");
+    }
+
+    #[test]
+    fn deliveries_under_way_count_against_a_grant() {
+        let mut link = link_with(4, 0);
+        link.grant(Credit { delivery_count: Some(1), link_credit: 5, drain: false });
+        assert_eq!(link.credit, 2);
+        link.grant(Credit { delivery_count: Some(0), link_credit: 3, drain: false });
+        assert_eq!(link.credit, 0, "lowered below what is under way");
+        link.grant(Credit { delivery_count: Some(4), link_credit: u32::MAX, drain: false });
+        assert_eq!(link.credit, u32::MAX);
+    }
+
+    #[test]
+    fn expiry_goes_by_deadline_and_skips_what_is_settled() {
+        let mut link = link_with(3, 0);
+        link.settle(0, 0);
+        assert_eq!(link.deadline(), Some(Micros::new(1)));
+        assert_eq!(link.expire(Micros::new(1)).map(|held| held.seq), Some(1));
+        assert!(link.expire(Micros::new(1)).is_none());
+        assert_eq!(link.unsettled, 1);
+    }
+}

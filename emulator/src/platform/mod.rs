@@ -1,0 +1,268 @@
+//! The platform as a state machine: consumer groups, their clients and queues, and the fate of every message. It does no
+//! I/O, reads no clock and never sleeps: every call is handed the time. After any call the caller looks at two things:
+//! [`Platform::take_woken`], the clients that have something to write, and [`Platform::alarm`], when to call
+//! [`Platform::tick`] at the latest.
+//!
+//! At every moment, for every group:
+//! `published = accepted + dropped + waiting + backlog + unsettled`.
+
+mod bucket;
+mod client;
+mod depot;
+mod group;
+mod log;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use self::client::{ClientKey, Credit, Outgoing};
+pub use self::log::{FateLine, FateSummary, Seq, State};
+
+use self::depot::Depot;
+use self::group::Group;
+use crate::clock::{Micros, Now};
+use crate::limits::Limits;
+use crate::message::{Draft, DraftId};
+
+/// What a client answers for a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: the platform forgets the message.
+    Accepted,
+    /// Given back. What the platform does then is undocumented (PLATFORM.md 1.7); here it goes to the backlog and is
+    /// pushed again after the retry time.
+    Released,
+    /// Refused. Treated as released, counted apart.
+    Rejected,
+    /// Refused with changes. Treated as released, counted apart.
+    Modified,
+    /// Settled, and no outcome said. Treated and counted as released.
+    Unspecified,
+}
+
+/// Why a client may not come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The group has its full number of clients (PLATFORM.md 1.8).
+    #[error("connections in the group exceed the limit of {limit} (9600)")]
+    TooManyClients {
+        /// The limit.
+        limit: u32,
+    },
+    /// Too many attempts to connect in the last minute (PLATFORM.md 1.8).
+    #[error("more than {limit} connection attempts of the group in one minute")]
+    TooManyAttempts {
+        /// The limit.
+        limit: u32,
+    },
+}
+
+/// There is no such group.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no consumer group {0:?}")]
+pub struct UnknownGroup(pub String);
+
+/// A group's counts. `published`, `pushed`, `accepted`, `released`, `rejected`, `modified`, `expired` and `dropped` are
+/// totals since the start; `waiting`, `backlog`, `unsettled` and `clients` are what is there now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Messages published.
+    pub published: u64,
+    /// Pushes, repeated ones included.
+    pub pushed: u64,
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Deliveries released, or settled without an outcome.
+    pub released: u64,
+    /// Deliveries rejected.
+    pub rejected: u64,
+    /// Deliveries modified.
+    pub modified: u64,
+    /// Deliveries not answered within the ACK timeout.
+    pub expired: u64,
+    /// Messages given up: too old, or the backlog was full.
+    pub dropped: u64,
+    /// Real-time messages that wait for credit or for the push rate.
+    pub waiting: u64,
+    /// Messages in the backlog.
+    pub backlog: u64,
+    /// Deliveries pushed and not answered.
+    pub unsettled: u64,
+    /// Open connections.
+    pub clients: u64,
+    /// The most connections there were at a time.
+    pub clients_peak: u64,
+    /// Attempts to connect, refused ones included.
+    pub connect_attempts: u64,
+    /// The most attempts in any 60 s.
+    pub connect_attempts_peak_per_minute: u64,
+}
+
+/// The state machine. See the module.
+#[derive(Debug)]
+pub struct Platform {
+    depot: Depot,
+    groups: Vec<Group>,
+    by_name: HashMap<String, usize>,
+    next_serial: u64,
+    /// The first message whose age has not been looked at.
+    unretired: Seq,
+}
+
+impl Platform {
+    /// A platform with these groups. Message IDs are numbers from `id_base` on; `seed` decides the random dispatch.
+    #[must_use]
+    pub fn new<'a>(limits: Arc<Limits>, groups: impl IntoIterator<Item = &'a str>, id_base: u64, seed: u64) -> Self {
+        let rate = limits.backlog_per_group;
+        let groups: Vec<Group> =
+            groups.into_iter().enumerate().map(|(index, name)| Group::new(index, name, rate)).collect();
+        let by_name = groups.iter().enumerate().map(|(index, group)| (group.name().to_owned(), index)).collect();
+        Self { depot: Depot::new(limits, id_base, seed), groups, by_name, next_serial: 0, unretired: 1 }
+    }
+
+    fn index(&self, group: &str) -> Result<usize, UnknownGroup> {
+        self.by_name.get(group).copied().ok_or_else(|| UnknownGroup(group.to_owned()))
+    }
+
+    /// Whether there is such a group.
+    #[must_use]
+    pub fn has_group(&self, group: &str) -> bool {
+        self.by_name.contains_key(group)
+    }
+
+    /// Someone tries to connect to `group`. Attempts to a group that does not exist are not counted anywhere.
+    pub fn attempt(&mut self, group: &str, now: Now) -> Result<(), Refusal> {
+        match self.by_name.get(group) {
+            Some(&index) => self.groups[index].attempt(&self.depot, now),
+            None => Ok(()),
+        }
+    }
+
+    /// A client's connection opens. The outer error is an unknown group.
+    pub fn join(&mut self, group: &str, client_id: &str, now: Now) -> Result<Result<ClientKey, Refusal>, UnknownGroup> {
+        let index = self.index(group)?;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let joined = self.groups[index].join(serial, client_id, &mut self.depot, now);
+        Ok(joined.map(|()| ClientKey { group: index, serial }))
+    }
+
+    /// A client's connection is gone. What it held goes to the backlog.
+    pub fn leave(&mut self, client: ClientKey, now: Now) {
+        self.groups[client.group].leave(client.serial, &mut self.depot, now);
+    }
+
+    /// A client attaches its receiver link. It has no credit yet.
+    pub fn attach(&mut self, client: ClientKey) {
+        self.groups[client.group].attach(client.serial);
+    }
+
+    /// A client's link is gone. What it held goes to the backlog, and so does what waits if it was the last link.
+    pub fn detach(&mut self, client: ClientKey, now: Now) {
+        self.groups[client.group].detach(client.serial, &mut self.depot, now);
+    }
+
+    /// A client says how much it takes.
+    pub fn grant(&mut self, client: ClientKey, credit: Credit, now: Now) {
+        self.groups[client.group].grant(client.serial, credit, &mut self.depot, now);
+    }
+
+    /// A client answers for the deliveries `first` to `last` of its link, both included. Deliveries that are not there,
+    /// not yet or no longer, are passed over.
+    pub fn settle(&mut self, client: ClientKey, first: u32, last: u32, outcome: Outcome, now: Now) {
+        self.groups[client.group].settle(client.serial, first, last, outcome, &mut self.depot, now);
+    }
+
+    /// Publishes messages to `group`, in this order, and returns their IDs.
+    pub fn publish(&mut self, group: &str, drafts: &[Draft], now: Now) -> Result<Vec<String>, UnknownGroup> {
+        let index = self.index(group)?;
+        self.depot.arm(now.mono.after(self.depot.limits.retention));
+        let published_ms = i64::try_from(now.unix_us / 1_000).unwrap_or(i64::MAX);
+        let ids = drafts.iter().map(|draft| {
+            let given = match &draft.id {
+                DraftId::Given(id) => Some(id.as_str()),
+                DraftId::Assigned | DraftId::Hidden => None,
+            };
+            let (_, id) = self.depot.log.next(given);
+            let seq = self.depot.log.add(index, given, draft.encode(&id, published_ms), now);
+            self.groups[index].place(seq, &mut self.depot, now);
+            id
+        });
+        Ok(ids.collect())
+    }
+
+    /// Lets the time that has passed do its work: ACK timeouts, retries, rates, retention. Calling it at
+    /// [`Platform::alarm`] is enough, more often is harmless.
+    pub fn tick(&mut self, now: Now) {
+        self.depot.disarm();
+        loop {
+            // What has left the log was settled for good.
+            self.unretired = self.unretired.max(self.depot.log.first());
+            let Some(record) = self.depot.log.get(self.unretired) else { break };
+            let due = record.published.mono.after(self.depot.limits.retention);
+            if due > now.mono {
+                self.depot.arm(due);
+                break;
+            }
+            let group = record.group;
+            self.groups[group].retire(self.unretired, &mut self.depot, now);
+            self.unretired += 1;
+        }
+        for group in &mut self.groups {
+            group.tick(&mut self.depot, now);
+        }
+    }
+
+    /// When [`Platform::tick`] is due at the latest.
+    #[must_use]
+    pub fn alarm(&self) -> Micros {
+        self.depot.alarm()
+    }
+
+    /// The clients that got something to write since this was last asked.
+    pub fn take_woken(&mut self) -> Vec<ClientKey> {
+        self.depot.take_woken()
+    }
+
+    /// Moves at most `limit` things from a client's outbox to `into`. Whatever is left is there for the next call; no
+    /// new wake-up comes for it.
+    pub fn take_outgoing(&mut self, client: ClientKey, limit: usize, into: &mut impl Extend<Outgoing>) {
+        if let Some(link) = self.groups[client.group].client_mut(client.serial).and_then(|client| client.link.as_mut())
+        {
+            let count = limit.min(link.outbox.len());
+            into.extend(link.outbox.drain(..count));
+        }
+    }
+
+    /// A group's counts.
+    pub fn counts(&self, group: &str) -> Result<Counts, UnknownGroup> {
+        Ok(self.groups[self.index(group)?].counts())
+    }
+
+    /// What happened to the message with this ID, oldest line first; `None` when the log does not know it (any more).
+    #[must_use]
+    pub fn fate(&self, id: &str) -> Option<Vec<FateLine>> {
+        self.depot.log.fate(id)
+    }
+
+    /// The next at most `limit` messages of `group` after `after`, and the place to go on after.
+    pub fn fates(&self, group: &str, after: Seq, limit: usize) -> Result<(Vec<FateSummary>, Seq), UnknownGroup> {
+        Ok(self.depot.log.summaries(self.index(group)?, after, limit))
+    }
+
+    /// The open connections of `group` (of all groups when `None`), or those of them with this client ID.
+    pub fn clients(&self, group: Option<&str>, client_id: Option<&str>) -> Result<Vec<ClientKey>, UnknownGroup> {
+        let chosen = group.map(|name| self.index(name)).transpose()?;
+        let groups = self.groups.iter().enumerate().filter(|(index, _)| chosen.is_none_or(|chosen| chosen == *index));
+        Ok(groups
+            .flat_map(|(group, state)| {
+                state.serials(client_id).into_iter().map(move |serial| ClientKey { group, serial })
+            })
+            .collect())
+    }
+}

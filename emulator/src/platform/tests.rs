@@ -1,0 +1,509 @@
+//! The platform's promises, each by example, and the two that must hold in any order of events by property: no message is
+//! ever lost or counted twice, and no client ever gets more than it gave credit for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::WithoutCredit;
+
+const GROUP: &str = "g";
+const ID_BASE: u64 = 1_000;
+
+/// A platform with one group and a clock that moves when told.
+struct World {
+    platform: Platform,
+    now: Micros,
+    /// Tick so often instead of at the alarms.
+    every: Option<Duration>,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        Self {
+            platform: Platform::new(Arc::new(limits), [GROUP, "other"], ID_BASE, 1),
+            now: Micros::new(0),
+            every: None,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.now, unix_us: self.now.get() + 1 }
+    }
+
+    /// Lets time pass, ticking at every alarm on the way.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now.after(time);
+        while let Some(every) = self.every.filter(|_| self.now < until) {
+            self.now = self.now.after(every);
+            self.platform.tick(self.now());
+        }
+        while self.platform.alarm() <= until {
+            self.now = self.platform.alarm().max(self.now);
+            self.platform.tick(self.now());
+            assert!(self.platform.alarm() > self.now, "a tick leaves nothing that is due");
+        }
+        self.now = until;
+    }
+
+    fn join(&mut self, name: &str) -> ClientKey {
+        self.platform.join(GROUP, name, self.now()).unwrap().unwrap()
+    }
+
+    fn attached(&mut self, name: &str, credit: u32) -> ClientKey {
+        let client = self.join(name);
+        self.platform.attach(client);
+        self.grant(client, 0, credit);
+        client
+    }
+
+    fn grant(&mut self, client: ClientKey, delivery_count: u32, link_credit: u32) {
+        let credit = Credit { delivery_count: Some(delivery_count), link_credit, drain: false };
+        self.platform.grant(client, credit, self.now());
+    }
+
+    fn publish(&mut self, count: usize) -> Vec<String> {
+        let drafts = vec![Draft { topic: "/pk/dn/user/get".into(), ..Draft::default() }; count];
+        self.platform.publish(GROUP, &drafts, self.now()).unwrap()
+    }
+
+    /// The numbers of what is pushed to `client` and not fetched yet.
+    fn fetch(&mut self, client: ClientKey) -> Vec<u32> {
+        let mut outgoing = Vec::new();
+        self.platform.take_outgoing(client, usize::MAX, &mut outgoing);
+        let number = |outgoing: &Outgoing| match outgoing {
+            Outgoing::Push { number, .. } => Some(*number),
+            Outgoing::Drained { .. } => None,
+        };
+        outgoing.iter().filter_map(number).collect()
+    }
+
+    fn settle(&mut self, client: ClientKey, first: u32, last: u32, outcome: Outcome) {
+        self.platform.settle(client, first, last, outcome, self.now());
+    }
+
+    fn counts(&self) -> Counts {
+        self.platform.counts(GROUP).unwrap()
+    }
+
+    fn events(&self, id: &str) -> Vec<&'static str> {
+        self.platform.fate(id).unwrap().iter().map(|line| line.event).collect()
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_published_message_is_pushed_at_once_and_forgotten_when_accepted() {
+    let mut world = World::new(Limits::default());
+    let client = world.attached("c", 10);
+    let id = world.publish(1).remove(0);
+    assert_eq!(world.platform.take_woken(), [client]);
+    assert_eq!(world.fetch(client), [0]);
+    assert_eq!(world.counts().unsettled, 1);
+    world.settle(client, 0, 0, Outcome::Accepted);
+    let counts = world.counts();
+    assert_eq!((counts.accepted, counts.unsettled, counts.pushed), (1, 0, 1));
+    assert_eq!(world.events(&id), ["published", "pushed", "accepted"]);
+    assert_eq!(world.platform.fate(&id).unwrap()[1].client.as_deref(), Some("c"));
+}
+
+#[test]
+fn without_any_client_messages_go_to_the_backlog_and_drain_at_its_rate_once_one_comes() {
+    let mut world = World::new(Limits::default());
+    world.publish(1_000);
+    assert_eq!(world.counts().backlog, 1_000);
+    let client = world.attached("c", 5_000);
+    assert_eq!(world.fetch(client).len(), 10, "the burst: a twentieth of 200");
+    world.pass(seconds(1));
+    assert_eq!(world.fetch(client).len(), 200);
+    world.pass(seconds(4));
+    assert_eq!(world.counts().backlog, 0);
+}
+
+#[test]
+fn real_time_messages_keep_the_rate_of_each_connection() {
+    let mut world = World::new(Limits { real_time_wait: seconds(10), ..Limits::default() });
+    let (a, b) = (world.attached("a", 100_000), world.attached("b", 100_000));
+    world.publish(6_000);
+    assert_eq!(world.fetch(a).len() + world.fetch(b).len(), 100);
+    world.pass(seconds(2));
+    assert_eq!((world.fetch(a).len(), world.fetch(b).len()), (2_000, 2_000));
+}
+
+#[test]
+fn a_message_that_nobody_can_take_waits_a_little_and_then_is_retried_from_the_backlog() {
+    let mut world = World::new(Limits::default());
+    let client = world.attached("c", 0);
+    let ids = world.publish(2);
+    assert_eq!(world.counts().waiting, 2);
+    world.pass(Duration::from_millis(500));
+    world.grant(client, 0, 1);
+    assert_eq!(world.fetch(client), [0], "credit in time");
+    world.pass(seconds(1));
+    assert_eq!(world.counts().backlog, 1);
+    world.grant(client, 1, 5);
+    assert!(world.fetch(client).is_empty(), "not before a minute");
+    world.pass(seconds(60));
+    assert_eq!(world.fetch(client), [1]);
+    assert_eq!(world.events(&ids[1]), ["published", "waiting", "backlog", "pushed"]);
+}
+
+#[test]
+fn without_credit_can_mean_the_backlog_at_once() {
+    let mut world = World::new(Limits { without_credit: WithoutCredit::Backlog, ..Limits::default() });
+    world.attached("c", 0);
+    world.publish(1);
+    assert_eq!((world.counts().waiting, world.counts().backlog), (0, 1));
+}
+
+#[test]
+fn an_unanswered_delivery_expires_after_30_s_and_comes_again_a_minute_later() {
+    let mut world = World::new(Limits::default());
+    let client = world.attached("c", 10);
+    let id = world.publish(1).remove(0);
+    world.fetch(client);
+    world.pass(Duration::from_millis(29_999));
+    assert_eq!(world.counts().expired, 0);
+    world.pass(Duration::from_millis(1));
+    assert_eq!((world.counts().expired, world.counts().backlog), (1, 1));
+    world.settle(client, 0, 0, Outcome::Accepted);
+    assert_eq!(world.counts().accepted, 0, "an answer that comes too late counts for nothing");
+    world.pass(seconds(60));
+    assert_eq!(world.fetch(client), [1]);
+    world.settle(client, 1, 1, Outcome::Accepted);
+    assert_eq!(world.events(&id), ["published", "pushed", "expired", "backlog", "pushed", "accepted"]);
+}
+
+#[test]
+fn every_outcome_but_accepted_brings_the_message_back_and_is_counted_by_its_name() {
+    let mut world = World::new(Limits::default());
+    let client = world.attached("c", 10);
+    world.publish(4);
+    for (number, outcome) in
+        [Outcome::Released, Outcome::Rejected, Outcome::Modified, Outcome::Unspecified].into_iter().enumerate()
+    {
+        let number = u32::try_from(number).unwrap();
+        world.settle(client, number, number, outcome);
+    }
+    let counts = world.counts();
+    assert_eq!((counts.released, counts.rejected, counts.modified, counts.backlog), (2, 1, 1, 4));
+    world.pass(seconds(60));
+    assert_eq!(world.counts().unsettled, 4);
+}
+
+#[test]
+fn what_a_lost_link_held_comes_again_after_its_own_retry_time() {
+    let mut world = World::new(Limits { retry_after_link_loss: seconds(5), ..Limits::default() });
+    let client = world.attached("a", 10);
+    world.publish(3);
+    world.platform.leave(client, world.now());
+    assert_eq!((world.counts().backlog, world.counts().clients), (3, 0));
+    let other = world.attached("b", 10);
+    world.pass(Duration::from_millis(4_999));
+    assert!(world.fetch(other).is_empty());
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.fetch(other).len(), 3);
+}
+
+#[test]
+fn a_drain_pushes_what_is_there_and_gives_up_the_rest_of_the_credit() {
+    let mut world = World::new(Limits::default());
+    let client = world.attached("c", 0);
+    world.publish(2);
+    let credit = Credit { delivery_count: Some(0), link_credit: 5, drain: true };
+    world.platform.grant(client, credit, world.now());
+    let mut outgoing = Vec::new();
+    world.platform.take_outgoing(client, 10, &mut outgoing);
+    assert_eq!(outgoing.len(), 3);
+    assert_eq!(outgoing[2], Outgoing::Drained { by: 3 });
+    world.publish(1);
+    assert!(world.fetch(client).is_empty(), "no credit is left");
+    world.grant(client, 5, 1);
+    assert_eq!(world.fetch(client), [2]);
+}
+
+#[test]
+fn the_65th_client_and_the_101st_attempt_in_a_minute_are_refused() {
+    let mut world = World::new(Limits::default());
+    for index in 0..100 {
+        assert_eq!(world.platform.attempt(GROUP, world.now()), Ok(()));
+        let joined = world.platform.join(GROUP, "c", world.now()).unwrap();
+        assert_eq!(joined.is_ok(), index < 64, "{index}");
+    }
+    assert_eq!(world.platform.attempt(GROUP, world.now()), Err(Refusal::TooManyAttempts { limit: 100 }));
+    assert_eq!(world.platform.attempt("other", world.now()), Ok(()), "groups do not share the limit");
+    world.pass(seconds(60));
+    assert_eq!(world.platform.attempt(GROUP, world.now()), Ok(()));
+    let counts = world.counts();
+    assert_eq!((counts.clients, counts.clients_peak), (64, 64));
+    assert_eq!((counts.connect_attempts, counts.connect_attempts_peak_per_minute), (102, 101));
+}
+
+#[test]
+fn messages_older_than_the_retention_time_are_dropped() {
+    let mut world = World::new(Limits { retention: seconds(100), ..Limits::default() });
+    let client = world.attached("c", 1);
+    let ids = world.publish(1);
+    world.pass(seconds(29));
+    world.platform.leave(client, world.now());
+    world.publish(1);
+    world.pass(seconds(70));
+    assert_eq!(world.counts().dropped, 0);
+    world.pass(seconds(1));
+    assert_eq!((world.counts().dropped, world.counts().backlog), (1, 1));
+    assert_eq!(world.events(&ids[0]).last(), Some(&"dropped"));
+    world.pass(seconds(30));
+    assert_eq!(world.counts().dropped, 2);
+    world.attached("c", 10);
+    assert_eq!(world.counts().pushed, 1, "what was dropped is not pushed");
+}
+
+#[test]
+fn a_full_backlog_takes_no_more() {
+    let mut world = World::new(Limits { backlog_capacity: 2, ..Limits::default() });
+    world.publish(3);
+    assert_eq!((world.counts().backlog, world.counts().dropped), (2, 1));
+}
+
+#[test]
+fn dispatch_is_spread_over_the_clients() {
+    let mut world = World::new(Limits::default());
+    let clients: Vec<_> = (0..4).map(|index| world.attached(&index.to_string(), 1_000)).collect();
+    for _ in 0..40 {
+        world.publish(10);
+        world.pass(Duration::from_millis(10));
+    }
+    for client in clients {
+        assert!((60..140).contains(&world.fetch(client).len()));
+    }
+}
+
+#[test]
+fn fates_are_read_in_pages_and_old_ones_make_room() {
+    let mut world = World::new(Limits { fate_log_messages: 5, ..Limits::default() });
+    let client = world.attached("c", 100);
+    world.publish(4);
+    let (page, next) = world.platform.fates(GROUP, 0, 3).unwrap();
+    assert_eq!(page.iter().map(|fate| fate.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    let (page, next) = world.platform.fates(GROUP, next, 3).unwrap();
+    assert_eq!((page.len(), next), (1, 4));
+    assert_eq!(world.platform.fates(GROUP, next, 3).unwrap(), (Vec::new(), 4));
+    assert_eq!(world.platform.fates("other", 0, 3).unwrap().0, []);
+
+    let drafts = ["given", "given"].map(|id| Draft { id: DraftId::Given(id.into()), ..Draft::default() });
+    world.platform.publish(GROUP, &drafts, world.now()).unwrap();
+    assert_eq!(world.platform.fate("given").unwrap().len(), 4, "both lives of a repeated ID");
+    world.settle(client, 1, 5, Outcome::Accepted);
+    assert_eq!(
+        world.platform.fates(GROUP, 0, 10).unwrap().0.len(),
+        6,
+        "an unsettled message stays, and what follows it"
+    );
+    world.settle(client, 0, 0, Outcome::Accepted);
+    let (page, _) = world.platform.fates(GROUP, 0, 10).unwrap();
+    assert_eq!(page.iter().map(|fate| fate.seq).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    assert_eq!((page[0].accepted_at_us, page[0].pushes, page[0].state), (Some(1), 1, State::Accepted));
+    assert!(world.platform.fate(&(ID_BASE + 1).to_string()).is_none());
+    assert!(world.platform.fate("given").is_some());
+}
+
+/// Something that happens to the platform.
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize),
+    Join,
+    Leave(usize),
+    Detach(usize),
+    Attach(usize),
+    Grant { client: usize, more: u32, drain: bool },
+    Settle { client: usize, from: u32, count: u32, outcome: Outcome },
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Accepted),
+        1 => Just(Outcome::Released),
+        1 => Just(Outcome::Rejected),
+        1 => Just(Outcome::Modified),
+        1 => Just(Outcome::Unspecified),
+    ];
+    prop_oneof![
+        4 => (1..20_usize).prop_map(Step::Publish),
+        2 => Just(Step::Join),
+        1 => (0..4_usize).prop_map(Step::Leave),
+        1 => (0..4_usize).prop_map(Step::Detach),
+        2 => (0..4_usize).prop_map(Step::Attach),
+        4 => (0..4_usize, 0..12_u32, prop::bool::weighted(0.2))
+            .prop_map(|(client, more, drain)| Step::Grant { client, more, drain }),
+        4 => (0..4_usize, 0..8_u32, 1..10_u32, outcome)
+            .prop_map(|(client, from, count, outcome)| Step::Settle { client, from, count, outcome }),
+        4 => (1..200_u64).prop_map(Step::Pass),
+    ]
+}
+
+/// Limits that make everything happen within a few hundred milliseconds, and whose rates come out in whole ones.
+fn hasty() -> Limits {
+    let millis = Duration::from_millis;
+    Limits {
+        clients_per_group: 4,
+        backlog_per_group: 200,
+        ack_timeout: millis(30),
+        retry_after: millis(60),
+        retry_after_link_loss: millis(20),
+        real_time_wait: millis(10),
+        retention: millis(400),
+        backlog_capacity: 40,
+        fate_log_messages: 50,
+        ..Limits::default()
+    }
+}
+
+/// What a client has seen of its link.
+#[derive(Debug, Default)]
+struct Seen {
+    attached: bool,
+    /// The delivery-count up to which it has given credit.
+    limit: u32,
+    delivery_count: u32,
+    numbers: VecDeque<u32>,
+}
+
+fn check_conservation(world: &World) {
+    let counts = world.counts();
+    assert_eq!(
+        counts.published,
+        counts.accepted + counts.dropped + counts.waiting + counts.backlog + counts.unsettled,
+        "{counts:?}"
+    );
+}
+
+fn fetch_and_check_credit(world: &mut World, client: ClientKey, seen: &mut Seen) {
+    let mut outgoing = Vec::new();
+    world.platform.take_outgoing(client, usize::MAX, &mut outgoing);
+    for outgoing in outgoing {
+        match outgoing {
+            Outgoing::Push { number, .. } => {
+                seen.delivery_count += 1;
+                seen.numbers.push_back(number);
+            }
+            Outgoing::Drained { by } => seen.delivery_count += by,
+        }
+        assert!(seen.delivery_count <= seen.limit, "more than there was credit for: {seen:?}");
+    }
+}
+
+fn run(world: &mut World, steps: &[Step]) {
+    let mut clients: BTreeMap<ClientKey, Seen> = BTreeMap::new();
+    for step in steps {
+        let nth = |index: usize| clients.keys().copied().nth(index);
+        match *step {
+            Step::Publish(count) => {
+                world.publish(count);
+            }
+            Step::Join => {
+                if let Ok(client) = world.platform.join(GROUP, "c", world.now()).unwrap() {
+                    world.platform.attach(client);
+                    clients.insert(client, Seen { attached: true, ..Seen::default() });
+                }
+            }
+            Step::Leave(index) => {
+                if let Some(client) = nth(index) {
+                    world.platform.leave(client, world.now());
+                    clients.remove(&client);
+                }
+            }
+            Step::Detach(index) => {
+                if let Some(client) = nth(index) {
+                    world.platform.detach(client, world.now());
+                    clients.insert(client, Seen::default());
+                }
+            }
+            Step::Attach(index) => {
+                if let Some(client) = nth(index)
+                    && !clients[&client].attached
+                {
+                    world.platform.attach(client);
+                    clients.insert(client, Seen { attached: true, ..Seen::default() });
+                }
+            }
+            Step::Grant { client, more, drain } => {
+                if let Some(client) = nth(client) {
+                    let seen = clients.get_mut(&client).unwrap();
+                    // A real client's view: it counts what it has fetched, and never lowers what it has granted.
+                    let link_credit = seen.limit.saturating_sub(seen.delivery_count) + more;
+                    seen.limit = seen.delivery_count + link_credit;
+                    let credit = Credit { delivery_count: Some(seen.delivery_count), link_credit, drain };
+                    world.platform.grant(client, credit, world.now());
+                }
+            }
+            Step::Settle { client, from, count, outcome } => {
+                if let Some(client) = nth(client) {
+                    let first = clients[&client].numbers.front().copied().unwrap_or(0) + from;
+                    world.settle(client, first, first + count - 1, outcome);
+                }
+            }
+            Step::Pass(millis) => world.pass(Duration::from_millis(millis)),
+        }
+        for (&client, seen) in &mut clients {
+            fetch_and_check_credit(world, client, seen);
+        }
+        check_conservation(world);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_or_counted_twice_and_credit_is_never_exceeded(steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = World::new(hasty());
+        run(&mut world, &steps);
+        // In the end a good client comes and takes all that is left.
+        let (published, dropped) = (world.counts().published, world.counts().dropped);
+        let leftover: Vec<_> = world.platform.clients(Some(GROUP), None).unwrap();
+        for client in leftover {
+            world.platform.leave(client, world.now());
+        }
+        let client = world.attached("last", 10_000);
+        for _ in 0..100 {
+            world.pass(Duration::from_millis(10));
+            world.settle(client, 0, 10_000, Outcome::Accepted);
+        }
+        let counts = world.counts();
+        prop_assert_eq!(counts.published, published);
+        prop_assert_eq!(counts.accepted + counts.dropped, published, "{:?} after {}", counts, dropped);
+    }
+
+    #[test]
+    fn a_message_is_in_one_place_at_a_time(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new(Limits { fate_log_messages: 100_000, ..hasty() });
+        run(&mut world, &steps);
+        let (fates, _) = world.platform.fates(GROUP, 0, usize::MAX).unwrap();
+        prop_assert_eq!(fates.iter().map(|fate| fate.seq).collect::<BTreeSet<_>>().len(), fates.len());
+        let count = |state: State| fates.iter().filter(|fate| fate.state == state).count() as u64;
+        let counts = world.counts();
+        prop_assert_eq!(count(State::Accepted), counts.accepted);
+        prop_assert_eq!(count(State::Dropped), counts.dropped);
+        prop_assert_eq!(count(State::Waiting), counts.waiting);
+        prop_assert_eq!(count(State::Backlog), counts.backlog);
+        prop_assert_eq!(count(State::Unsettled), counts.unsettled);
+        prop_assert_eq!(fates.iter().map(|fate| u64::from(fate.pushes)).sum::<u64>(), counts.pushed);
+    }
+
+    #[test]
+    fn ticking_at_the_alarm_is_as_good_as_ticking_all_the_time(steps in prop::collection::vec(step(), 1..60)) {
+        // One client, so that the dice decide nothing.
+        let limits = Limits { clients_per_group: 1, ..hasty() };
+        let (mut at_alarms, mut always) = (World::new(limits.clone()), World::new(limits));
+        always.every = Some(Duration::from_millis(1));
+        run(&mut at_alarms, &steps);
+        run(&mut always, &steps);
+        prop_assert_eq!(at_alarms.counts(), always.counts());
+    }
+}

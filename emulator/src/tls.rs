@@ -1,0 +1,134 @@
+//! The emulator's own certificate authority and its server certificate. The CA is kept in a directory, so that a client
+//! that trusts it goes on trusting it; the server certificate is made anew at every start.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// The names that the server certificate is good for.
+const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file of the CA can't be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A key or certificate can't be made or read.
+    #[error("can't make a certificate: {0} (remove ca.pem and ca.key for a new CA)")]
+    Certificate(#[from] rcgen::Error),
+    /// rustls does not take the certificate.
+    #[error("can't use the certificate: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The CA: its certificate as PEM, and what signs with it.
+pub(crate) struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// The CA in `dir`, made there if there is none; one in memory without `dir`.
+    pub(crate) fn open(dir: Option<&Path>) -> Result<Self, TlsError> {
+        let Some(dir) = dir else {
+            let key = KeyPair::generate()?;
+            let pem = ca_params().self_signed(&key)?.pem();
+            return Ok(Self { pem, issuer: Issuer::new(ca_params(), key) });
+        };
+        let (pem_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
+        let in_file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| TlsError::File { path, source }
+        };
+        if pem_path.exists() && key_path.exists() {
+            let pem = fs::read_to_string(&pem_path).map_err(in_file(&pem_path))?;
+            let key = fs::read_to_string(&key_path).map_err(in_file(&key_path))?;
+            return Ok(Self { pem, issuer: Issuer::new(ca_params(), KeyPair::from_pem(&key)?) });
+        }
+        let key = KeyPair::generate()?;
+        let pem = ca_params().self_signed(&key)?.pem();
+        fs::create_dir_all(dir).map_err(in_file(dir))?;
+        write_private(&key_path, &key.serialize_pem()).map_err(in_file(&key_path))?;
+        fs::write(&pem_path, &pem).map_err(in_file(&pem_path))?;
+        Ok(Self { pem, issuer: Issuer::new(ca_params(), key) })
+    }
+
+    /// The CA's certificate.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A TLS acceptor with a new server certificate of this CA.
+    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
+        params.distinguished_name.push(DnType::CommonName, "sluice-emulator");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+/// The CA's parameters. They must never change: a CA that is read back is its key and these.
+fn ca_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "sluice-emulator CA");
+    params
+}
+
+fn write_private(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_ca_stays_the_same_and_its_key_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::open(Some(dir.path())).unwrap();
+        let second = Authority::open(Some(dir.path())).unwrap();
+        assert_eq!(first.pem(), second.pem());
+        assert_eq!(first.issuer.key().serialize_der(), second.issuer.key().serialize_der());
+        let mode = fs::metadata(dir.path().join("ca.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        second.acceptor().unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_can_t_be_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let Err(error) = Authority::open(Some(&file.path().join("sub"))) else { panic!("there is no such directory") };
+        assert!(error.to_string().contains("sub"));
+    }
+}

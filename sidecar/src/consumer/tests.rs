@@ -1,0 +1,465 @@
+//! The consumer between a scripted platform and scripted applications, in stopped time.
+
+use std::sync::Mutex;
+
+use sluice_cloud::sign::SaslCredentials;
+use sluice_proto::v1::Retry;
+use tokio::task::JoinHandle;
+use tokio::time::{advance, sleep};
+use tonic::Code;
+
+use super::*;
+use crate::amqp::message::Unreadable;
+use crate::permit::PermitError;
+use crate::source::ConnectError;
+use crate::stream::wire::tests::message;
+
+/// What the scripted platform was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Attempt,
+    Grant(u32),
+    Settle(u32, u32, hot::Outcome),
+    Closed,
+}
+
+type Script = mpsc::UnboundedReceiver<Result<Vec<Incoming>, Fault>>;
+
+/// A platform that does what a test says and keeps what it was told.
+#[derive(Clone, Default)]
+struct Platform {
+    told: Arc<Mutex<Vec<Told>>>,
+    /// One entry per attempt: what comes on its link, or why there is none.
+    links: Arc<Mutex<VecDeque<Result<Script, ConnectError>>>>,
+    /// While set, nothing that is to be written gets through.
+    blocked: Arc<Mutex<bool>>,
+    unblocked: Arc<Notify>,
+}
+
+struct ScriptedSource {
+    platform: Platform,
+    script: Script,
+    epoch: LinkEpoch,
+    outstanding: u32,
+    to_write: u64,
+    written: u64,
+}
+
+impl Platform {
+    fn link(&self) -> mpsc::UnboundedSender<Result<Vec<Incoming>, Fault>> {
+        let (events, script) = mpsc::unbounded_channel();
+        self.links.lock().unwrap().push_back(Ok(script));
+        events
+    }
+
+    fn refuse(&self, error: ConnectError) {
+        self.links.lock().unwrap().push_back(Err(error));
+    }
+
+    fn tell(&self, what: Told) {
+        self.told.lock().unwrap().push(what);
+    }
+
+    fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap().clone()
+    }
+
+    fn settled(&self) -> Vec<Told> {
+        self.told().into_iter().filter(|told| matches!(told, Told::Settle(..))).collect()
+    }
+
+    fn attempts(&self) -> usize {
+        self.told().iter().filter(|told| **told == Told::Attempt).count()
+    }
+
+    fn block(&self, blocked: bool) {
+        *self.blocked.lock().unwrap() = blocked;
+        self.unblocked.notify_one();
+    }
+}
+
+impl Connect for Platform {
+    type Source = ScriptedSource;
+
+    async fn connect(&self, epoch: LinkEpoch, _: SaslCredentials) -> Result<ScriptedSource, ConnectError> {
+        self.tell(Told::Attempt);
+        let next = self.links.lock().unwrap().pop_front();
+        let script = match next {
+            Some(link) => link?,
+            None => std::future::pending().await,
+        };
+        Ok(ScriptedSource { platform: self.clone(), script, epoch, outstanding: 0, to_write: 0, written: 0 })
+    }
+}
+
+impl Source for ScriptedSource {
+    async fn receive(&mut self, deliveries: &mut Vec<Incoming>) -> Result<Mark, Fault> {
+        loop {
+            let blocked = *self.platform.blocked.lock().unwrap();
+            if self.written < self.to_write && !blocked {
+                self.written = self.to_write;
+                return Ok(Mark(self.written));
+            }
+            tokio::select! {
+                event = self.script.recv() => {
+                    let came = event.unwrap_or(Err(Fault::Lost("the script is over".into())))?;
+                    self.outstanding -= u32::try_from(came.len()).unwrap();
+                    deliveries.extend(came);
+                    return Ok(Mark(self.written));
+                }
+                () = self.platform.unblocked.notified() => {}
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        epoch: LinkEpoch,
+        deliveries: std::ops::RangeInclusive<u32>,
+        outcome: hot::Outcome,
+    ) -> Result<Mark, Fault> {
+        assert_eq!(epoch, self.epoch, "the consumer settles on the link that a delivery came on");
+        self.platform.tell(Told::Settle(*deliveries.start(), *deliveries.end(), outcome));
+        self.to_write += 1;
+        Ok(Mark(self.to_write))
+    }
+
+    fn grant(&mut self, credit: u32) {
+        assert!(credit >= self.outstanding, "credit is never lowered");
+        self.outstanding = credit;
+        self.platform.tell(Told::Grant(credit));
+    }
+
+    fn outstanding_credit(&self) -> u32 {
+        self.outstanding
+    }
+
+    async fn close(self) {
+        self.platform.tell(Told::Closed);
+    }
+}
+
+struct FreePermits;
+
+impl Permits for FreePermits {
+    async fn next(&mut self) -> Result<SaslCredentials, PermitError> {
+        Ok(SaslCredentials { user_name: "user".into(), password: "password".into() })
+    }
+}
+
+/// A running consumer and its platform.
+struct World {
+    platform: Platform,
+    handle: Handle,
+    shutdown: watch::Sender<Option<Instant>>,
+    consumer: JoinHandle<bool>,
+}
+
+impl World {
+    fn new(platform: Platform, policy: Policy) -> Self {
+        let (consumer, handle, _) =
+            Consumer::new(platform.clone(), FreePermits, policy, LeaseId(1), Metrics::default());
+        let (shutdown, stop) = watch::channel(None);
+        Self { platform, handle, shutdown, consumer: tokio::spawn(consumer.run(stop)) }
+    }
+
+    async fn attach(&self, client_id: &str) -> Result<Application, Status> {
+        let (out, responses) = mpsc::channel(16);
+        let (reply, answer) = oneshot::channel();
+        let limits = Limits { messages: 1000, bytes: 1 << 20, largest: 1 << 20 };
+        let command = Command::Attach { client_id: client_id.into(), limits, resume: false, out, reply };
+        self.handle.commands.send(command).await.unwrap();
+        let attachment = answer.await.unwrap()?;
+        Ok(Application { attachment, responses, handle: self.handle.clone() })
+    }
+}
+
+/// An application, on this side of gRPC.
+struct Application {
+    attachment: Attachment,
+    responses: mpsc::Receiver<Result<Response, Status>>,
+    handle: Handle,
+}
+
+impl Application {
+    async fn next(&mut self) -> Result<Response, Status> {
+        let next = timeout(Duration::from_secs(600), self.responses.recv()).await.expect("something comes");
+        self.handle.room.notify_one();
+        next.unwrap_or(Err(Status::ok("the end")))
+    }
+
+    /// The next deliveries; notices are passed over.
+    async fn deliveries(&mut self) -> Vec<v1::Delivery> {
+        loop {
+            if let Response::Deliveries(batch) = self.next().await.unwrap() {
+                return batch.read();
+            }
+        }
+    }
+
+    /// The next results; notices are passed over.
+    async fn results(&mut self) -> v1::VerdictResults {
+        loop {
+            if let Response::Other(v1::ConsumeResponse {
+                response: Some(consume_response::Response::Results(results)),
+            }) = self.next().await.unwrap()
+            {
+                return results;
+            }
+        }
+    }
+
+    /// How the stream ends.
+    async fn end(&mut self) -> Status {
+        loop {
+            if let Err(status) = self.next().await {
+                return status;
+            }
+        }
+    }
+
+    async fn say(&self, command: Command) {
+        self.handle.commands.send(command).await.unwrap();
+    }
+
+    async fn ack(&self, ids: &[u64]) {
+        let verdicts = Verdicts { ack_delivery_ids: ids.to_vec(), retry: Vec::new() };
+        self.say(Command::Verdicts(self.attachment, verdicts)).await;
+    }
+}
+
+fn incoming(delivery_id: u32) -> Incoming {
+    let id = delivery_id.to_string();
+    let message = message(&[("topic", "/pk/dn/user/up"), ("messageId", &id)], id.as_bytes());
+    Incoming { delivery_id, message: Ok(message) }
+}
+
+/// Lets everything that can happen now happen.
+async fn settle_down() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_application_there_is_no_attempt_and_no_credit() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.platform.told(), []);
+    let _application = world.attach("a").await.unwrap();
+    settle_down().await;
+    let told = world.platform.told();
+    assert!(matches!(told[..], [Told::Attempt, Told::Grant(credit)] if credit > 0), "{told:?}");
+    drop(link);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_settled_after_its_ack_and_the_result_comes_once_that_is_written() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    link.send(Ok(vec![incoming(0), incoming(1), incoming(2)])).unwrap();
+    let deliveries = application.deliveries().await;
+    let payloads: Vec<&[u8]> = deliveries.iter().map(|delivery| delivery.payload.as_ref()).collect();
+    assert_eq!(payloads, [b"0", b"1", b"2"]);
+    settle_down().await;
+    assert_eq!(world.platform.settled(), [], "nothing is settled before its ack");
+
+    world.platform.block(true);
+    let ids: Vec<u64> = deliveries.iter().map(|delivery| delivery.delivery_id).collect();
+    application.ack(&ids).await;
+    settle_down().await;
+    assert_eq!(world.platform.settled(), [Told::Settle(0, 2, hot::Outcome::Accepted)], "one frame for all");
+    let early = timeout(Duration::from_secs(5), application.results()).await;
+    assert!(early.is_err(), "no result before the settlement is written: {early:?}");
+    world.platform.block(false);
+    assert_eq!(application.results().await.settled, ids);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_lost_before_the_settlement_is_written_is_told() {
+    let platform = Platform::default();
+    let (first, second) = (platform.link(), platform.link());
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    first.send(Ok(vec![incoming(0), incoming(1)])).unwrap();
+    let deliveries = application.deliveries().await;
+    world.platform.block(true);
+    application.ack(&[deliveries[0].delivery_id]).await;
+    settle_down().await;
+    first.send(Err(Fault::Lost("cut".into()))).unwrap();
+    settle_down().await;
+    world.platform.block(false);
+    assert_eq!(application.results().await.link_lost, [deliveries[0].delivery_id]);
+    // The other one is acked with no link at all.
+    application.ack(&[deliveries[1].delivery_id]).await;
+    assert_eq!(application.results().await.link_lost, [deliveries[1].delivery_id]);
+    // The platform pushes both again; they are known as acked, and accepted without troubling the application.
+    while world.platform.attempts() < 2 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    settle_down().await;
+    second.send(Ok(vec![incoming(0), incoming(1)])).unwrap();
+    settle_down().await;
+    assert_eq!(world.platform.settled().last(), Some(&Told::Settle(0, 1, hot::Outcome::Accepted)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_is_handed_back_and_not_given_out() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    link.send(Ok(vec![Incoming { delivery_id: 7, message: Err(Unreadable::NoData) }, incoming(8)])).unwrap();
+    let deliveries = application.deliveries().await;
+    assert_eq!(deliveries.len(), 1);
+    assert_eq!(world.platform.settled(), [Told::Settle(7, 7, hot::Outcome::Released)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_comes_again_and_one_that_is_too_long_goes_back() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    link.send(Ok(vec![incoming(0), incoming(1)])).unwrap();
+    let deliveries = application.deliveries().await;
+    let retry =
+        |delivery: &v1::Delivery, delay_ms| Retry { delivery_id: delivery.delivery_id, delay_ms: Some(delay_ms) };
+    let verdicts = Verdicts {
+        ack_delivery_ids: Vec::new(),
+        retry: vec![retry(&deliveries[0], 1_000), retry(&deliveries[1], 60_000)],
+    };
+    application.say(Command::Verdicts(application.attachment, verdicts)).await;
+    let results = application.results().await;
+    assert_eq!(results.retry_scheduled, [deliveries[0].delivery_id]);
+    let again = application.deliveries().await;
+    assert_eq!((again.len(), again[0].attempt), (1, 2));
+    assert_ne!(again[0].delivery_id, deliveries[0].delivery_id);
+    assert_eq!(world.platform.settled(), [Told::Settle(1, 1, hot::Outcome::Released)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_is_hung_loses_its_stream_and_gets_no_more_credit() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    link.send(Ok(vec![incoming(0)])).unwrap();
+    application.deliveries().await;
+    assert_eq!(application.end().await.code(), Code::DeadlineExceeded);
+    assert_eq!(world.platform.settled(), [Told::Settle(0, 0, hot::Outcome::Released)]);
+    let grants = world.platform.told().len();
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.platform.told().len(), grants);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_waits_for_verdicts_hands_the_rest_back_and_closes_the_link() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    link.send(Ok(vec![incoming(0), incoming(1)])).unwrap();
+    let deliveries = application.deliveries().await;
+    world.shutdown.send_replace(Some(clock::now() + Duration::from_secs(10)));
+    settle_down().await;
+    assert_eq!(world.attach("b").await.err().map(|status| status.code()), Some(Code::Unavailable));
+    application.ack(&[deliveries[0].delivery_id]).await;
+    assert_eq!(application.results().await.settled, [deliveries[0].delivery_id]);
+    assert_eq!(application.end().await.code(), Code::Unavailable);
+    assert!(!world.consumer.await.unwrap(), "one was not answered");
+    let told = world.platform.told();
+    let end = [Told::Settle(0, 0, hot::Outcome::Accepted), Told::Settle(1, 1, hot::Outcome::Released), Told::Closed];
+    assert!(told.ends_with(&end), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_as_soon_as_everything_is_answered() {
+    let platform = Platform::default();
+    let _link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let _application = world.attach("a").await.unwrap();
+    settle_down().await;
+    let begun = clock::now();
+    world.shutdown.send_replace(Some(begun + Duration::from_secs(600)));
+    assert!(world.consumer.await.unwrap());
+    assert!(clock::now() < begun + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_nobody_reads_is_given_up_after_a_minute() {
+    let platform = Platform::default();
+    let (first, second) = (platform.link(), platform.link());
+    let world = World::new(platform, Policy::default());
+    let application = world.attach("a").await.unwrap();
+    settle_down().await;
+    application.say(Command::Detach(application.attachment)).await;
+    sleep(Duration::from_secs(50)).await;
+    assert!(!world.platform.told().contains(&Told::Closed));
+    sleep(Duration::from_secs(15)).await;
+    assert!(world.platform.told().contains(&Told::Closed));
+    assert_eq!(world.platform.attempts(), 1);
+    let _back = world.attach("a").await.unwrap();
+    settle_down().await;
+    assert_eq!(world.platform.attempts(), 2);
+    drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_said_aloud_and_tried_again_slowly() {
+    let platform = Platform::default();
+    for _ in 0..2 {
+        platform.refuse(ConnectError::Amqp(Fault::Refused { code: 1 }));
+    }
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    let reason = loop {
+        if let Response::Other(v1::ConsumeResponse { response: Some(consume_response::Response::Notice(notice)) }) =
+            application.next().await.unwrap()
+            && let Some(v1::notice::Notice::LinkState(state)) = notice.notice
+            && state.state() == v1::link_state::State::Down
+            && !state.reason.is_empty()
+        {
+            break state.reason;
+        }
+    };
+    assert!(reason.contains("refused the credentials") && reason.contains("iot:sub"), "{reason}");
+    sleep(Duration::from_secs(240)).await;
+    assert_eq!(world.platform.attempts(), 1);
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.platform.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_has_one_stream_at_a_time() {
+    let world = World::new(Platform::default(), Policy::default());
+    let _first = world.attach("a").await.unwrap();
+    assert_eq!(world.attach("a").await.err().map(|status| status.code()), Some(Code::AlreadyExists));
+    assert!(world.attach("b").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_sends_no_more_ends_once_its_results_are_told() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    link.send(Ok(vec![incoming(0)])).unwrap();
+    let deliveries = application.deliveries().await;
+    world.platform.block(true);
+    application.ack(&[deliveries[0].delivery_id]).await;
+    application.say(Command::Finished(application.attachment)).await;
+    advance(Duration::from_secs(2)).await;
+    world.platform.block(false);
+    assert_eq!(application.results().await.settled, [deliveries[0].delivery_id]);
+    assert_eq!(application.end().await.code(), Code::Ok);
+}

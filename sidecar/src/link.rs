@@ -1,0 +1,265 @@
+//! The AMQP source: the engine of [`crate::amqp`] on a TLS stream.
+//!
+//! One task drives it by polling [`Source::receive`]. Reading never waits for writing: a peer that stops reading can't keep
+//! us from hearing it.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use sluice_cloud::sign::SaslCredentials;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::amqp::engine::{Engine, Incoming, Params};
+use crate::amqp::fault::Fault;
+use crate::amqp::hot::Outcome;
+use crate::clock;
+use crate::ledger::LinkEpoch;
+use crate::source::{Connect, ConnectError, Mark, Source};
+
+/// Deliveries that one call of [`Source::receive`] returns at most, beyond those of the last read.
+const BATCH: usize = 256;
+
+/// Bytes read at a time beside the largest frame: one TLS record brings 16 KiB.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// How to open links to one platform.
+#[derive(Debug, Clone)]
+pub struct AmqpConnector {
+    /// Host name, for DNS and for the certificate.
+    pub host: String,
+    /// Port, 5671 on the platform (`PLATFORM.md 1.2`).
+    pub port: u16,
+    /// Whom to trust.
+    pub tls: Arc<ClientConfig>,
+    /// What the connection is to be.
+    pub params: Params,
+}
+
+impl Connect for AmqpConnector {
+    type Source = AmqpSource<TlsStream<TcpStream>>;
+
+    async fn connect(&self, epoch: LinkEpoch, credentials: SaslCredentials) -> Result<Self::Source, ConnectError> {
+        let limit = self.params.step_timeout;
+        let address = format!("{}:{}", self.host, self.port);
+        let late = |step| ConnectError::Timeout { address: address.clone(), step, seconds: limit.as_secs() };
+        let tcp = timeout(limit, self.tcp(&address)).await.map_err(|_| late("the TCP handshake"))??;
+        let tls = timeout(limit, self.tls(tcp, &address)).await.map_err(|_| late("the TLS handshake"))??;
+        let mut source = AmqpSource::new(tls, Engine::new(self.params.clone(), credentials, clock::now()), epoch);
+        match source.attached().await {
+            Ok(()) => Ok(source),
+            Err(fault) => {
+                source.say_goodbye().await;
+                Err(fault.into())
+            }
+        }
+    }
+}
+
+impl AmqpConnector {
+    async fn tcp(&self, address: &str) -> Result<TcpStream, ConnectError> {
+        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| ConnectError::Resolve { host: self.host.clone(), reason: error.to_string() })?;
+        let mut reason = "the name has no address".to_owned();
+        for candidate in resolved {
+            match TcpStream::connect(candidate).await.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        Err(ConnectError::Tcp { address: address.to_owned(), reason })
+    }
+
+    async fn tls(&self, tcp: TcpStream, address: &str) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let failed = |reason: String| ConnectError::Tls { address: address.to_owned(), reason };
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| failed(error.to_string()))?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        connector.connect(name, tcp).await.map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// An engine on a stream of bytes.
+#[derive(Debug)]
+pub struct AmqpSource<S> {
+    stream: S,
+    engine: Engine,
+    epoch: LinkEpoch,
+    /// Read but not used yet: `buffer[used..filled]`.
+    buffer: Box<[u8]>,
+    used: usize,
+    filled: usize,
+    /// Bytes given to the stream, of them flushed, and of them reported, since the link began.
+    written: u64,
+    flushed: u64,
+    reported: u64,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
+    /// Puts an engine that has not spoken yet on a stream.
+    pub fn new(stream: S, engine: Engine, epoch: LinkEpoch) -> Self {
+        let timer = Box::pin(sleep_until(engine.next_deadline().into()));
+        let buffer = vec![0; engine.max_frame_size() as usize + READ_AHEAD].into_boxed_slice();
+        Self { stream, engine, epoch, buffer, used: 0, filled: 0, written: 0, flushed: 0, reported: 0, timer }
+    }
+
+    /// The engine, for inspection.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Waits until the link stands; the engine bounds every step.
+    async fn attached(&mut self) -> Result<(), Fault> {
+        let mut none = Vec::new();
+        while !self.engine.is_attached() {
+            self.turn(&mut none).await?;
+        }
+        Ok(())
+    }
+
+    /// One round of writing and reading.
+    async fn turn(&mut self, deliveries: &mut Vec<Incoming>) -> Result<(), Fault> {
+        poll_fn(|cx| self.poll_turn(cx, deliveries)).await
+    }
+
+    /// Writes what there is, then reads what there is. Ready when something has come or has gone.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, deliveries: &mut Vec<Incoming>) -> Poll<Result<(), Fault>> {
+        let now = clock::now();
+        self.engine.tick(now)?;
+        if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
+            return Poll::Ready(Err(lost(&error)));
+        }
+        let mut progress = self.flushed > self.reported;
+        let enough = deliveries.len() + BATCH;
+        while deliveries.len() < enough {
+            match self.poll_read(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(&error))),
+                Poll::Ready(Ok(())) => {
+                    let fresh = &self.buffer[self.used..self.filled];
+                    self.used += self.engine.input(now, fresh, deliveries)?;
+                    progress = true;
+                }
+            }
+        }
+        // What came may have called for an answer.
+        if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
+            return Poll::Ready(Err(lost(&error)));
+        }
+        progress |= self.flushed > self.reported;
+        if progress {
+            self.reported = self.flushed;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_timer(cx);
+        Poll::Pending
+    }
+
+    /// Has the task woken for the engine's next deadline.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        let deadline = self.engine.next_deadline().into();
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
+        while !self.engine.output().is_empty() {
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, self.engine.output()))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.engine.wrote(now, n);
+            self.written += n as u64;
+        }
+        if self.flushed < self.written {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.flushed = self.written;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.used > 0 {
+            self.buffer.copy_within(self.used..self.filled, 0);
+            self.filled -= self.used;
+            self.used = 0;
+        }
+        let mut space = ReadBuf::new(&mut self.buffer[self.filled..]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
+        match space.filled().len() {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            n => {
+                self.filled += n;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+fn lost(error: &io::Error) -> Fault {
+    Fault::Lost(error.to_string())
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for AmqpSource<S> {
+    async fn receive(&mut self, deliveries: &mut Vec<Incoming>) -> Result<Mark, Fault> {
+        match self.turn(deliveries).await {
+            Ok(()) => Ok(Mark(self.flushed)),
+            // The first fault explains the others: a peer that says why it closes cuts the connection right after.
+            Err(fault) => Err(self.engine.fault().cloned().unwrap_or(fault)),
+        }
+    }
+
+    fn settle(&mut self, epoch: LinkEpoch, deliveries: RangeInclusive<u32>, outcome: Outcome) -> Result<Mark, Fault> {
+        if epoch != self.epoch {
+            return Err(Fault::StaleEpoch { delivery_id: *deliveries.start(), epoch: epoch.0, outcome });
+        }
+        self.engine.settle(deliveries, outcome);
+        Ok(Mark(self.written + self.engine.output().len() as u64))
+    }
+
+    fn grant(&mut self, credit: u32) {
+        self.engine.grant(credit);
+    }
+
+    fn outstanding_credit(&self) -> u32 {
+        self.engine.outstanding_credit()
+    }
+
+    async fn close(mut self) {
+        self.engine.close(clock::now());
+        let mut late = Vec::new();
+        while !self.engine.is_closed() {
+            if self.turn(&mut late).await.is_err() {
+                break;
+            }
+        }
+        self.say_goodbye().await;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
+    /// Writes the engine's last words and ends the stream, for as long as a goodbye is worth.
+    async fn say_goodbye(&mut self) {
+        let farewell = async {
+            poll_fn(|cx| self.poll_write(cx, clock::now())).await?;
+            poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+        };
+        // Whether it arrives changes nothing: the link is over either way.
+        let _: Result<io::Result<()>, _> = timeout(Duration::from_secs(1), farewell).await;
+    }
+}

@@ -1,0 +1,108 @@
+//! Where messages come from: the seam between the consumer and a link.
+//!
+//! A source knows deliveries and credit, nothing of leases or applications. The AMQP one is in [`crate::link`]; tests bring
+//! scripted ones.
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+
+use sluice_cloud::sign::SaslCredentials;
+
+use crate::amqp::engine::Incoming;
+use crate::amqp::fault::{Fault, Renew};
+use crate::amqp::hot::Outcome;
+use crate::ledger::LinkEpoch;
+
+/// How far a source has come with what it was told to write, counted in bytes since the link began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Mark(pub u64);
+
+/// An open link to the platform.
+///
+/// `settle` and `grant` only note what is to be said; `receive` says it, all in one write, and keeps the link alive. So a
+/// source must be polled at all times.
+pub trait Source: Send {
+    /// Waits until deliveries have come, which are appended to `deliveries`, or until more has been written. Returns how
+    /// far writing has come. Can be dropped at any await without losing a delivery.
+    fn receive(&mut self, deliveries: &mut Vec<Incoming>) -> impl Future<Output = Result<Mark, Fault>> + Send;
+
+    /// Settles a range of deliveries with one outcome. The platform has been told once [`receive`](Self::receive) returns
+    /// a mark that is not below the returned one. A range of another epoch than this link's is refused.
+    fn settle(&mut self, epoch: LinkEpoch, deliveries: RangeInclusive<u32>, outcome: Outcome) -> Result<Mark, Fault>;
+
+    /// Lets the platform send up to `credit` deliveries from now on; never takes back what was granted before.
+    fn grant(&mut self, credit: u32);
+
+    /// How many deliveries the platform may still send.
+    fn outstanding_credit(&self) -> u32;
+
+    /// Writes what is to be written, and ends the link in good order; bounded in time.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Opens links.
+pub trait Connect: Send + Sync + 'static {
+    /// What it opens.
+    type Source: Source + 'static;
+
+    /// Makes one attempt; bounded in time. The link is of the given epoch.
+    fn connect(
+        &self,
+        epoch: LinkEpoch,
+        credentials: SaslCredentials,
+    ) -> impl Future<Output = Result<Self::Source, ConnectError>> + Send;
+}
+
+/// Why an attempt to open a link failed, in words that say what to check.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The host's name has no address.
+    #[error("the host {host} could not be resolved: {reason}; check spec.instance.amqpHost and the cluster's DNS")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// No address of the host takes a TCP connection.
+    #[error("no TCP connection to {address}: {reason}; check spec.instance.amqpHost, amqpPort and what lies between")]
+    Tcp {
+        /// Host and port.
+        address: String,
+        /// What the system said of the last address tried.
+        reason: String,
+    },
+    /// The host did not answer within the bound.
+    #[error("{address} did not complete {step} within {seconds} s")]
+    Timeout {
+        /// Host and port.
+        address: String,
+        /// The step that was under way.
+        step: &'static str,
+        /// The bound.
+        seconds: u64,
+    },
+    /// The TLS handshake failed.
+    #[error(
+        "TLS with {address} failed: {reason}; if the certificate is not from a public authority, set spec.instance.caBundle"
+    )]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What is wrong with the certificate or the protocol.
+        reason: String,
+    },
+    /// The link was refused or lost before it stood.
+    #[error(transparent)]
+    Amqp(#[from] Fault),
+}
+
+impl ConnectError {
+    /// What must be renewed before another attempt makes sense.
+    pub fn renew(&self) -> Renew {
+        match self {
+            Self::Amqp(fault) => fault.renew(),
+            _ => Renew::Connection,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A client of the emulator's admin API.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::wait;
+
+/// The admin API at one address.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    base: String,
+    agent: Agent,
+}
+
+/// A message to publish.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewMessage {
+    /// The topic.
+    pub topic: String,
+    /// The payload in Base64.
+    pub payload: String,
+    /// Whether it has an ID that its receiver sees.
+    #[serde(skip_serializing_if = "MessageId::is_assigned")]
+    pub message_id: MessageId,
+    /// The section that holds the payload.
+    pub body_section: BodySection,
+}
+
+/// The ID of a message to publish.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum MessageId {
+    /// The emulator makes one.
+    #[default]
+    Assigned,
+    /// The message is sent without one; `null` in JSON.
+    Hidden,
+}
+
+impl MessageId {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_assigned(&self) -> bool {
+        *self == Self::Assigned
+    }
+}
+
+/// The section of a message that holds its payload.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BodySection {
+    /// Data, as the platform sends.
+    #[default]
+    Data,
+    /// An AMQP value.
+    Value,
+    /// No body at all.
+    None,
+}
+
+impl NewMessage {
+    /// A message with an ID of the emulator's making.
+    pub fn new(topic: &str, payload: &[u8]) -> Self {
+        Self { topic: topic.to_owned(), payload: BASE64.encode(payload), ..Self::default() }
+    }
+}
+
+/// What the emulator has counted for a group since its start, and what there is now.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Counts {
+    /// Messages published.
+    pub published: u64,
+    /// Transfers sent, repeats included.
+    pub pushed: u64,
+    /// Settled as accepted.
+    pub accepted: u64,
+    /// Settled as released.
+    pub released: u64,
+    /// Settled as rejected.
+    pub rejected: u64,
+    /// Settled as modified.
+    pub modified: u64,
+    /// Not answered within the ACK timeout.
+    pub expired: u64,
+    /// In the backlog now.
+    pub backlog: u64,
+    /// Pushed and not settled, now.
+    pub unsettled: u64,
+    /// Clients connected now.
+    pub clients: u64,
+    /// Connection attempts.
+    pub connect_attempts: u64,
+}
+
+/// One event in a message's life.
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct FateEvent {
+    /// What happened.
+    pub event: String,
+    /// The client it happened with.
+    #[serde(default)]
+    pub client: Option<String>,
+}
+
+impl Admin {
+    /// The API at `address` (`HOST:PORT`).
+    pub fn new(address: &str) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(30)))
+            // The body of a refusal says what is wrong.
+            .http_status_as_error(false)
+            .build();
+        Self { base: format!("http://{address}/admin"), agent: config.into() }
+    }
+
+    /// Publishes messages to `group`, and returns their IDs in order.
+    pub fn publish(&self, group: &str, messages: &[NewMessage]) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            message_ids: Vec<String>,
+        }
+        let answer: Answer = self.post("publish", &json!({"group": group, "messages": messages}))?;
+        Ok(answer.message_ids)
+    }
+
+    /// The counts of a group.
+    pub fn group(&self, group: &str) -> Result<Counts> {
+        self.get(&format!("groups/{group}"))
+    }
+
+    /// Waits until the counts of a group are as wanted, for at most `bound`; the last counts seen are in the error.
+    pub fn wait_for(&self, group: &str, bound: Duration, wanted: impl Fn(&Counts) -> bool) -> Result<Counts> {
+        let mut last = None;
+        let found = wait::until(bound, || {
+            let counts = self.group(group);
+            let found = counts.as_ref().ok().filter(|counts| wanted(counts)).cloned();
+            last = Some(counts);
+            found
+        });
+        match (found, last) {
+            (Some(counts), _) => Ok(counts),
+            (None, Some(Err(error))) => Err(error),
+            (None, counts) => bail!("the counts of {group} are not as wanted after {bound:?}: {counts:?}"),
+        }
+    }
+
+    /// What became of a message.
+    pub fn fate(&self, message_id: &str) -> Result<Vec<FateEvent>> {
+        self.get(&format!("messages/{message_id}"))
+    }
+
+    /// Sends any request, such as one to `faults`.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        let response = self.agent.post(format!("{}/{path}", self.base)).send_json(body);
+        read(path, response)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let response = self.agent.get(format!("{}/{path}", self.base)).call();
+        read(path, response)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &str, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T> {
+    let mut response = response.with_context(|| format!("the emulator does not answer {path}"))?;
+    let body = response.body_mut().read_to_string()?;
+    if !response.status().is_success() {
+        bail!("the emulator answered {path} with {}: {body}", response.status());
+    }
+    serde_json::from_str(&body).with_context(|| format!("the emulator answered {path} with: {body}"))
+}

@@ -1,0 +1,87 @@
+//! The binaries under test: built once per test run, in the profile and target directory of the tests themselves.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Deserialize;
+
+use crate::process;
+
+/// The binaries, once built.
+#[derive(Debug)]
+struct Binaries {
+    sidecar: PathBuf,
+    emulator: PathBuf,
+}
+
+/// `sluice-sidecar`.
+pub fn sidecar() -> Result<&'static Path> {
+    Ok(&built()?.sidecar)
+}
+
+/// `sluice-emulator`.
+pub fn emulator() -> Result<&'static Path> {
+    Ok(&built()?.emulator)
+}
+
+/// The target directory of this build: the home of what the tests build and fetch.
+pub fn target_directory() -> Result<PathBuf> {
+    Ok(profile_directory()?.parent().context("the profile's directory is inside no target directory")?.to_owned())
+}
+
+/// Builds both binaries on the first call; the later ones wait for it and share what came of it.
+fn built() -> Result<&'static Binaries> {
+    static BUILT: OnceLock<Result<Binaries, String>> = OnceLock::new();
+    BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+fn build() -> Result<Binaries> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    command.args(["--package", "sluice-sidecar", "--package", "sluice-emulator", "--bins"]);
+    command.args(["--profile", &profile()?]);
+    let messages = process::output_of("the build of the binaries under test", &mut command)?;
+    let executable = |name: &str| {
+        messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
+            .find(|artifact| artifact.target.name == name)
+            .and_then(|artifact| artifact.executable)
+            .with_context(|| format!("the build made no binary `{name}`"))
+    };
+    Ok(Binaries { sidecar: executable("sluice-sidecar")?, emulator: executable("sluice-emulator")? })
+}
+
+/// The profile of the running tests, told from where cargo put them.
+fn profile() -> Result<String> {
+    let directory = profile_directory()?;
+    match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => Ok("dev".to_owned()),
+        Some(name) => Ok(name.to_owned()),
+        None => bail!("cannot tell the profile from {}", directory.display()),
+    }
+}
+
+/// `…/target/PROFILE`, of `…/target/PROFILE/deps/TEST`.
+fn profile_directory() -> Result<PathBuf> {
+    let test = env::current_exe().context("cannot tell where the tests were built")?;
+    let directory = test.parent().filter(|directory| directory.ends_with("deps")).and_then(Path::parent);
+    Ok(directory.with_context(|| format!("{} is not where cargo puts tests", test.display()))?.to_owned())
+}
+
+/// What the harness reads of cargo's `compiler-artifact` messages.
+#[derive(Debug, Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+}

@@ -1,0 +1,219 @@
+//! What the tests need and a machine may lack, fetched on first use: `RabbitMQ` 3.10 with Erlang, and Python with
+//! qpid-proton.
+//!
+//! Debian's packages are downloaded and unpacked into the target directory, not installed: no root is needed, no service
+//! starts, no port is taken, and `cargo clean` leaves nothing behind. All that is asked of the machine is the `apt-get` and
+//! `dpkg-deb` of Debian 12. What is unpacked stays there for the next run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::binaries;
+use crate::process::output_of;
+
+/// `RabbitMQ`, and the parts of Erlang that it needs.
+const RABBITMQ_PACKAGES: &[&str] = &[
+    "rabbitmq-server",
+    "erlang-asn1",
+    "erlang-base",
+    "erlang-crypto",
+    "erlang-eldap",
+    "erlang-inets",
+    "erlang-mnesia",
+    "erlang-os-mon",
+    "erlang-parsetools",
+    "erlang-public-key",
+    "erlang-runtime-tools",
+    "erlang-ssl",
+    "erlang-syntax-tools",
+    "erlang-tools",
+    "erlang-xmerl",
+];
+
+/// qpid-proton for Python, and the Python that it is built for.
+const PROTON_PACKAGES: &[&str] =
+    &["python3-qpid-proton", "libqpid-proton11", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"];
+
+/// qpid-proton for machines without Debian's packages; built from source, which takes a C compiler.
+const PROTON_WHEEL: &str = "python-qpid-proton==0.40.0";
+
+/// An unpacked `RabbitMQ`.
+#[derive(Debug)]
+pub struct RabbitMqFiles {
+    /// `…/rabbitmq_server-3.10.x`: `sbin/` and `plugins/` are in it.
+    pub home: PathBuf,
+    /// A directory with an `erl` that works where it is, to be put first in `PATH`.
+    pub erlang: PathBuf,
+    /// Erlang's name server.
+    pub epmd: PathBuf,
+}
+
+/// A Python that can `import proton`.
+#[derive(Debug)]
+pub struct PythonWithProton {
+    /// The interpreter.
+    pub interpreter: PathBuf,
+    /// The environment that it must run in.
+    pub environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// `RabbitMQ` 3.10, fetched if it is not there yet.
+pub fn ensure_rabbitmq() -> Result<&'static RabbitMqFiles> {
+    static FOUND: OnceLock<Result<RabbitMqFiles, String>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| find_rabbitmq().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!("the tests need RabbitMQ 3.10 (Debian 12: rabbitmq-server and erlang): {error}"))
+}
+
+/// Python with qpid-proton, fetched if it is not there yet.
+pub fn ensure_python_proton() -> Result<&'static PythonWithProton> {
+    static FOUND: OnceLock<Result<PythonWithProton, String>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            proton_of_debian()
+                .or_else(|debian| proton_of_pypi().with_context(|| format!("{debian:#}; without Debian's packages")))
+                .map_err(|error| format!("{error:#}"))
+        })
+        .as_ref()
+        .map_err(|error| {
+            anyhow!("the tests need qpid-proton for Python (Debian 12: python3-qpid-proton, or python3-venv and gcc): {error}")
+        })
+}
+
+fn find_rabbitmq() -> Result<RabbitMqFiles> {
+    let root = unpacked("rabbitmq", RABBITMQ_PACKAGES)?;
+    let home = child(&root.join("usr/lib/rabbitmq/lib"), "rabbitmq_server-3.10.")?;
+    let erlang_root = root.join("usr/lib/erlang");
+    let binaries = child(&erlang_root, "erts-")?.join("bin");
+    let erlang = root.join("relocated");
+    write_erl(&erlang, &erlang_root, &binaries)?;
+    Ok(RabbitMqFiles { home, erlang, epmd: binaries.join("epmd") })
+}
+
+/// Writes an `erl` for an Erlang that is not in the place it was built for: Debian's own has that place written into it.
+fn write_erl(directory: &Path, root: &Path, binaries: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::create_dir_all(directory)?;
+    let script = format!(
+        "#!/bin/sh\nexport ROOTDIR='{}' BINDIR='{}' EMU=beam PROGNAME=erl\nexec \"$BINDIR/erlexec\" \"$@\"\n",
+        root.display(),
+        binaries.display(),
+    );
+    let erl = directory.join("erl");
+    fs::write(&erl, script)?;
+    fs::set_permissions(&erl, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn proton_of_debian() -> Result<PythonWithProton> {
+    let root = unpacked("python-proton", PROTON_PACKAGES)?;
+    let usr = root.join("usr");
+    let libraries = [usr.join("lib"), root.join("lib")]
+        .iter()
+        .filter_map(|lib| fs::read_dir(lib).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.join("libqpid-proton-core.so.10").exists())
+        .context("libqpid-proton11 holds no libqpid-proton-core.so.10")?;
+    checked(PythonWithProton {
+        interpreter: usr.join("bin/python3.11"),
+        environment: vec![
+            ("PYTHONPATH", usr.join("lib/python3/dist-packages")),
+            ("PYTHONHOME", usr),
+            ("LD_LIBRARY_PATH", libraries),
+        ],
+    })
+}
+
+fn proton_of_pypi() -> Result<PythonWithProton> {
+    let home = peers()?.join("python-proton-venv");
+    let found = PythonWithProton { interpreter: home.join("bin/python"), environment: Vec::new() };
+    if let Ok(found) = checked(PythonWithProton { interpreter: home.join("bin/python"), environment: Vec::new() }) {
+        return Ok(found);
+    }
+    output_of("python3 -m venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+    output_of("pip install", Command::new(&found.interpreter).args(["-m", "pip", "install", "--quiet", PROTON_WHEEL]))?;
+    checked(found)
+}
+
+/// The interpreter, if it can do what it is for.
+fn checked(python: PythonWithProton) -> Result<PythonWithProton> {
+    let mut command = Command::new(&python.interpreter);
+    command.envs(python.environment.iter().map(|(name, value)| (name, value)));
+    let script = "import hashlib, hmac, proton, proton.reactor; assert proton.SSL.present()";
+    output_of("python with qpid-proton", command.args(["-c", script]))?;
+    Ok(python)
+}
+
+/// The directory in which `packages` are unpacked, fetched if it is not there. It appears under its name only when whole.
+fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let home = peers()?.join(name);
+    if home.exists() {
+        return Ok(home);
+    }
+    let work = tempfile::tempdir_in(peers()?)?;
+    download(work.path(), packages)?;
+    let root = work.path().join("root");
+    fs::create_dir(&root)?;
+    for entry in fs::read_dir(work.path())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            output_of("dpkg-deb", Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&root))?;
+        }
+    }
+    if let Err(error) = fs::rename(&root, &home)
+        && !home.exists()
+    {
+        bail!("cannot move what was unpacked to {}: {error}", home.display());
+    }
+    Ok(home)
+}
+
+/// Downloads packages into `directory`; if the machine's package lists are missing or stale, with lists of its own.
+fn download(directory: &Path, packages: &[&str]) -> Result<()> {
+    let apt = |options: &[String], arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(directory).env("LC_ALL", "C").arg("--quiet").args(options).args(arguments);
+        output_of(&format!("apt-get {}", arguments.first().copied().unwrap_or_default()), &mut command)
+    };
+    let wanted = [&["download"], packages].concat();
+    if apt(&[], &wanted).is_ok() {
+        return Ok(());
+    }
+    let lists = directory.join("lists");
+    let cache = directory.join("cache");
+    fs::create_dir_all(lists.join("partial"))?;
+    fs::create_dir_all(cache.join("archives/partial"))?;
+    let options = [
+        format!("--option=Dir::State::lists={}", lists.display()),
+        format!("--option=Dir::Cache={}", cache.display()),
+        "--option=APT::Sandbox::User=".to_owned(),
+    ];
+    apt(&options, &["update"])?;
+    apt(&options, &wanted)?;
+    Ok(())
+}
+
+/// Where all of this lives.
+fn peers() -> Result<PathBuf> {
+    let peers = binaries::target_directory()?.join("peers");
+    fs::create_dir_all(&peers).with_context(|| format!("cannot make {}", peers.display()))?;
+    Ok(peers)
+}
+
+/// The entry of `directory` whose name begins with `prefix`.
+fn child(directory: &Path, prefix: &str) -> Result<PathBuf> {
+    fs::read_dir(directory)
+        .with_context(|| format!("cannot read {}", directory.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+        .with_context(|| {
+            format!("{} holds no {prefix}*: this machine's packages are of another release", directory.display())
+        })
+}

@@ -1,0 +1,10 @@
+//! End to end: real processes, real peers, real clients, on loopback. One module per concern.
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod e2e {
+    mod bad_input;
+    mod connection;
+    mod flow;
+    mod rabbitmq;
+    mod strangers;
+}
