@@ -1,6 +1,7 @@
 //! `sluice-emulator run`: reads the configuration, starts the emulator, says where it listens, and ends it on SIGTERM or
 //! SIGINT. Nothing else lives here.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use sluice_emulator::{Config, Emulator};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Alibaba Cloud IoT Platform's server-side subscription on loopback.
+/// The server-side subscription of Alibaba Cloud, on loopback.
 #[derive(Parser)]
 #[command(name = "sluice-emulator", version)]
 struct Arguments {
@@ -21,7 +22,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the emulator until SIGTERM or SIGINT. Logs go to stderr (RUST_LOG sets the level); when it is ready it prints
+    /// Run the emulator until SIGTERM or SIGINT. Logs go to stderr (`RUST_LOG` sets the level); when it is ready it prints
     /// one JSON line to stdout: {"amqp":"HOST:PORT","http":"HOST:PORT","ca":"FILE"}.
     Run(Run),
 }
@@ -45,7 +46,8 @@ struct Run {
 fn main() -> Result<()> {
     let Arguments { command: Command::Run(run) } = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(run))
 }

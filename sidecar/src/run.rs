@@ -113,13 +113,16 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
     let admin_task = tokio::spawn(async move { axum::serve(admin_listener, router).await });
 
     let (grpc, server) = serve(listen, handle).await?;
-    let server = tokio::spawn(server);
+    let mut server = tokio::spawn(server);
     info!(grpc, %admin, group = group.spec.group_id, "listening");
     println!("{}", serde_json::to_string(&Ready { grpc, admin })?);
 
     let (shutdown, stopped) = watch::channel(None);
     let consumer = tokio::spawn(consumer.run(stopped));
-    stop.await;
+    tokio::select! {
+        () = stop => {}
+        ended = &mut server => ended?.context("the gRPC server failed")?,
+    }
     shutdown.send_replace(Some(clock::now() + drain));
     consumer.await.context("the consumer failed")?;
     // Streams have had their last word; what is left are connections without one.

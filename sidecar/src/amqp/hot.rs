@@ -259,3 +259,54 @@ fn close_list8(out: &mut [u8], size_at: usize) {
     let size = out.len() - size_at - 1;
     out[size_at] = u8::try_from(size).unwrap_or(u8::MAX);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer(fields: &[&[u8]]) -> Result<bool, Malformed> {
+        let body = fields.concat();
+        let header = [0xc0, u8::try_from(body.len() + 1).unwrap(), u8::try_from(fields.len()).unwrap()];
+        Transfer::read(&mut Reader::new(&[&header, &body[..]].concat())).map(|transfer| transfer.aborted)
+    }
+
+    #[test]
+    fn a_delivery_tag_has_32_bytes_at_most() {
+        let tag = |n: u8| [&[0xa0, n], &vec![7; n.into()][..]].concat();
+        assert_eq!(transfer(&[&[0x43], &[0x43], &tag(32)]), Ok(false));
+        assert_eq!(transfer(&[&[0x43], &[0x43], &tag(33)]), Err(Malformed::Range("delivery-tag")));
+    }
+
+    #[test]
+    fn a_performative_with_a_field_too_many_is_refused() {
+        let fields = [&[0x43][..], &[0x40], &[0x40], &[0x40], &[0x40], &[0x40], &[0x40], &[0x40], &[0x40], &[0x41]];
+        assert_eq!(transfer(&fields), Ok(true));
+        assert_eq!(transfer(&[&fields[..], &[&[0x40]]].concat()), Ok(true));
+        assert_eq!(transfer(&[&fields[..], &[&[0x40], &[0x40]]].concat()), Err(Malformed::TooManyFields));
+        let mandatory_missing = Flow::read(&mut Reader::new(&[0x45]));
+        assert_eq!(mandatory_missing, Err(Malformed::Missing("incoming-window")));
+        let seven = [0xc0, 8, 7, 0x41, 0x43, 0x40, 0x40, 0x40, 0x40, 0x40];
+        assert_eq!(Disposition::read(&mut Reader::new(&seven)), Err(Malformed::TooManyFields));
+    }
+
+    #[test]
+    fn a_flow_is_read_as_it_was_written() {
+        for count in [0, 255, 256, u32::MAX] {
+            let flow = Flow {
+                next_incoming_id: Some(Serial(count)),
+                incoming_window: count,
+                next_outgoing_id: Serial(count),
+                outgoing_window: count,
+                handle: Some(count),
+                delivery_count: Some(Serial(count)),
+                link_credit: Some(count),
+                available: Some(count),
+                drain: true,
+                echo: true,
+            };
+            let mut out = Vec::new();
+            flow.write(0, &mut out);
+            assert_eq!(Flow::read(&mut Reader::new(&out[11..])), Ok(flow));
+        }
+    }
+}

@@ -342,6 +342,15 @@ mod tests {
     }
 
     #[test]
+    fn standard_properties_of_more_fields_than_there_are_is_refused() {
+        let of = |count: u8| {
+            [&[0x00, 0x53, 0x73, 0xc0, count + 1, count], &vec![0x40; count.into()][..], &data(b"")].concat()
+        };
+        assert_eq!(read(&of(13)).map(|message| message.payload().to_vec()), Ok(Vec::new()));
+        assert_eq!(read(&of(14)), Err(Unreadable::Malformed(Malformed::TooManyFields)));
+    }
+
+    #[test]
     fn rubbish_is_an_error_and_never_a_panic() {
         let whole = [properties(&[("topic", string("/a/b"))]), data(b"payload")].concat();
         for cut in 1..whole.len() {

@@ -9,9 +9,13 @@ use tokio::time::{advance, sleep};
 use tonic::Code;
 
 use super::*;
+use crate::amqp::fault::Fault;
+use crate::amqp::hot;
 use crate::amqp::message::Unreadable;
+use crate::ledger::LinkEpoch;
 use crate::permit::PermitError;
 use crate::source::ConnectError;
+use crate::stream::wire::Response;
 use crate::stream::wire::tests::message;
 
 /// What the scripted platform was told.

@@ -41,6 +41,8 @@ pub struct Stream<T> {
     pub results: VerdictResults,
     /// When it last gave a verdict, or was given something while it had nothing.
     pub heard: Instant,
+    /// It sends no more verdicts: it is given nothing more, and ends once its results are told.
+    pub finished: bool,
     /// Its way out.
     pub out: T,
 }
@@ -112,8 +114,15 @@ impl<T> Streams<T> {
                 id
             }
         };
-        let stream =
-            Stream { id, client_id: client_id.to_owned(), limits, results: VerdictResults::default(), heard: now, out };
+        let stream = Stream {
+            id,
+            client_id: client_id.to_owned(),
+            limits,
+            results: VerdictResults::default(),
+            heard: now,
+            finished: false,
+            out,
+        };
         self.live.push((attachment, stream));
         Ok(attachment)
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -52,6 +53,8 @@ pub(crate) struct Tally {
     acked: u64,
     repeats: u64,
     link_up: bool,
+    /// When the first and the last message were acknowledged, in microseconds since the Unix epoch.
+    acks_us: Option<(u64, u64)>,
     latencies_us: Vec<u32>,
     recent_us: VecDeque<u32>,
 }
@@ -74,6 +77,8 @@ impl Tally {
                 if self.seen(&id).first_ack_us.is_none() {
                     self.seen(&id).first_ack_us = Some(at_us);
                     self.acked += 1;
+                    let (first, last) = self.acks_us.unwrap_or((at_us, at_us));
+                    self.acks_us = Some((first.min(at_us), last.max(at_us)));
                 }
             }
             Event::LinkUp {} => self.link_up = true,
@@ -90,6 +95,11 @@ impl Tally {
     /// Messages that the application acknowledged, each counted once.
     pub(crate) fn acked(&self) -> u64 {
         self.acked
+    }
+
+    /// The time from the first ack to the last.
+    pub(crate) fn acking_time(&self) -> Duration {
+        self.acks_us.map_or(Duration::ZERO, |(first, last)| Duration::from_micros(last - first))
     }
 
     /// Deliveries beyond the first of a message.
@@ -185,6 +195,7 @@ mod tests {
             r#"{"event":"settled","id":"a","atUs":30}"#,
         ]);
         assert_eq!(tally.acked(), 1);
+        assert_eq!(tally.acking_time(), Duration::ZERO);
         assert_eq!(tally.first_ack_us("a"), Some(10));
         assert_eq!(tally.first_ack_us("b"), None);
     }

@@ -125,6 +125,9 @@ fn a_drain_ends_when_the_last_credit_is_used_even_if_no_flow_says_so() {
     link.engine.drain();
     link.hears(&delivery(0, b"x")).unwrap();
     assert!(!link.engine.is_draining());
+    link.says();
+    link.hears(&frame(PEER_CHANNEL, &Flow { echo: true, ..peer_flow(1) })).unwrap();
+    assert_eq!(flows(&link.says()), [(1, 0, false)]);
 }
 
 #[test]

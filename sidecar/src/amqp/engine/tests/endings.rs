@@ -3,6 +3,7 @@
 use fe2o3_amqp_types::definitions::{AmqpError, ConnectionError, ErrorCondition, SessionError};
 
 use super::*;
+use crate::amqp::reader;
 
 fn because(condition: impl Into<ErrorCondition>, description: &str) -> Error {
     Error::new(condition, description.to_owned(), None)
@@ -247,8 +248,24 @@ fn an_open_nested_without_end_is_refused() {
         let size = u32::try_from(nested.len() + 4).unwrap().to_be_bytes();
         nested = [&[0xd0], &size[..], &1_u32.to_be_bytes(), &nested].concat();
     }
+    // Where a decoder that recurses would follow: nine fields, then the properties.
+    let size = u32::try_from(nested.len() + 4 + 3).unwrap().to_be_bytes();
+    let properties = [&[0xd1], &size[..], &2_u32.to_be_bytes(), b"\xa3\x01p", &nested].concat();
+    let fields = [b"\xa1\x01c", &[0x40; 8][..], &properties].concat();
+    let size = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+    let open = [b"\x00\x53\x10\xd0", &size[..], &10_u32.to_be_bytes(), &fields].concat();
     let mut link = Link::new(Params { max_frame_size: 1 << 20, ..params() });
     link.hears(&[login(), AMQP.to_vec()].concat()).unwrap();
-    let fault = link.hears(&framed(0, 0, &[&[0x00, 0x53, 0x10], &nested[..]].concat())).unwrap_err();
-    assert!(matches!(fault, Fault::Malformed { performative: "Open", .. }), "{fault:?}");
+    let error = reader::Malformed::TooDeep.to_string();
+    assert_eq!(link.hears(&framed(0, 0, &open)), Err(Fault::Malformed { performative: "Open", error }));
+}
+
+#[test]
+fn garbage_after_our_close_ends_the_wait_without_another_close() {
+    let mut link = Link::attached();
+    link.engine.close(link.now);
+    link.says();
+    link.engine.input(link.now, &[0xff; 8], &mut link.deliveries).unwrap_err();
+    assert!(link.engine.is_closed());
+    assert_eq!(link.says(), []);
 }

@@ -1,0 +1,205 @@
+//! What follows from what happened: the same steps in every turn, in the same order.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use sluice_proto::v1::consume_response;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tracing::{error, warn};
+
+use super::{BATCH, Consumer, IDLE, Unwritten, other};
+use crate::amqp::hot;
+use crate::amqp::message::Message;
+use crate::credit;
+use crate::ledger::{Ledger, Outcome, StreamId};
+use crate::permit::Permits;
+use crate::settle;
+use crate::source::{Connect, Mark, Source};
+use crate::stream::table::Stream;
+use crate::stream::wire::{Batch, Response, WallClock};
+
+impl<C: Connect, P: Permits> Consumer<C, P> {
+    pub(super) fn turn(&mut self, now: Instant) {
+        self.ledger.tick(now, &mut self.ended);
+        self.on_ended(now);
+        self.deliver(now);
+        self.settle(now);
+        self.tell_results(now);
+        self.grant(now);
+        self.publish(now);
+    }
+
+    /// Leases that ran out. A stream that lets them run out and has said nothing for nearly a whole lease is hung, not slow:
+    /// it is ended, lest the whole flow be pumped into the platform's backlog.
+    pub(super) fn on_ended(&mut self, now: Instant) {
+        let lease = self.ledger.policy().lease;
+        let mut hung = Vec::new();
+        for (id, lease_id) in self.ended.drain(..) {
+            self.metrics.expired();
+            if let Some(stream) = self.streams.of_client(id) {
+                stream.results.expired.push(lease_id.0);
+                if now >= stream.heard + lease * 9 / 10 && !hung.contains(&id) {
+                    hung.push(id);
+                }
+            }
+        }
+        for stream in hung {
+            self.end_stream(now, stream, || {
+                Status::deadline_exceeded(format!("no verdict came for {lease:?} while leases ran out"))
+            });
+        }
+    }
+
+    /// Ends a stream with a status.
+    pub(super) fn end_stream(&mut self, now: Instant, id: StreamId, status: impl FnOnce() -> Status) {
+        let found = self.streams.iter_mut().find(|(_, stream)| stream.id == id).map(|(attachment, _)| attachment);
+        if let Some(attachment) = found
+            && let Some(stream) = self.streams.get_mut(attachment)
+        {
+            let status = status();
+            warn!(client_id = stream.client_id, code = ?status.code(), reason = status.message(), "stream ended");
+            // A full channel ends all the same: its sender is dropped with the stream.
+            let _ = stream.out.try_send(Err(status));
+            self.detach(now, attachment);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, now: Instant) {
+        if self.ledger.held().queued == 0 {
+            return;
+        }
+        let clock = WallClock::now(now);
+        let mut progress = true;
+        while progress {
+            progress = false;
+            for (_, stream) in self.streams.iter_mut().filter(|(_, stream)| !stream.finished) {
+                let batch = fill(&mut self.ledger, now, stream, &clock);
+                if !batch.is_empty() {
+                    self.metrics.delivered(batch.len());
+                    // Room was there when the batch was begun, and only this task fills it.
+                    let _ = stream.out.try_send(Ok(Response::Deliveries(batch)));
+                    progress = true;
+                }
+            }
+        }
+        self.streams.rotate();
+    }
+
+    /// Gives the link what was decided.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.ledger.drain_settlements(&mut self.settlements);
+        if self.settlements.is_empty() && self.deciding.is_empty() {
+            return;
+        }
+        settle::into_ranges(&mut self.settlements, &mut self.ranges);
+        let mut mark = Mark(0);
+        let mut refused = None;
+        if let Some((_, source)) = self.link.source() {
+            for range in self.ranges.drain(..) {
+                let outcome = match range.outcome {
+                    Outcome::Accepted => hot::Outcome::Accepted,
+                    Outcome::Released => hot::Outcome::Released,
+                    Outcome::LeftToExpire => continue,
+                };
+                self.metrics.settled(range.outcome, range.count());
+                match source.settle(range.epoch, range.first..=range.last, outcome) {
+                    Ok(at) => mark = mark.max(at),
+                    Err(fault) => refused = Some(fault),
+                }
+            }
+        }
+        self.ranges.clear();
+        self.unwritten.extend(self.deciding.drain(..).map(|entry| Unwritten { mark, ..entry }));
+        if let Some(fault) = refused {
+            error!(%fault, "a settlement was refused by the link");
+            self.lost(now, &fault);
+        }
+        if mark == Mark(0) {
+            // Nothing is to be written for them: left to expire.
+            self.written(mark);
+        }
+    }
+
+    /// Tells streams what became of their verdicts, as far as they have room.
+    pub(super) fn tell_results(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        let pending = |id: StreamId, unwritten: &VecDeque<Unwritten>| unwritten.iter().any(|entry| entry.stream == id);
+        for (attachment, stream) in self.streams.iter_mut() {
+            if stream.has_results() && stream.out.capacity() > 0 {
+                let results = std::mem::take(&mut stream.results);
+                let _ = stream.out.try_send(Ok(other(consume_response::Response::Results(results))));
+            }
+            if stream.is_clogged() {
+                over.push((attachment, Some(stream.id)));
+            } else if stream.finished && !stream.has_results() && !pending(stream.id, &self.unwritten) {
+                over.push((attachment, None));
+            }
+        }
+        for (attachment, id) in over {
+            match id {
+                None => self.detach(now, attachment),
+                Some(id) => {
+                    self.end_stream(now, id, || Status::resource_exhausted("results are left unread: read the stream"));
+                }
+            }
+        }
+    }
+
+    /// Gives the link credit for what there is room for, and gives it up if nobody is there to read.
+    pub(super) fn grant(&mut self, now: Instant) {
+        let held = self.ledger.held();
+        self.rate.observe(now, std::mem::take(&mut self.acked), &held);
+        if self.streams.is_empty() && self.draining.is_none() && now >= self.unread_since + IDLE && held.messages == 0 {
+            self.give_up_link(now);
+        }
+        if self.streams.is_empty() || self.draining.is_some() {
+            return;
+        }
+        let policy = self.ledger.policy();
+        let bytes = policy.max_in_flight_bytes;
+        let most = self.rate.get().min(policy.max_in_flight);
+        let used = u32::try_from(held.messages.max(held.transfers)).unwrap_or(u32::MAX);
+        let room = |free_messages, free_bytes, none| credit::window(free_messages, free_bytes, self.sizes.get(), none);
+        let full_window = room(most, bytes, true);
+        let window = room(most.saturating_sub(used), bytes.saturating_sub(held.bytes), held.messages == 0);
+        if let Some((_, source)) = self.link.source()
+            && let Some(credit) = credit::grant(window, source.outstanding_credit(), full_window)
+        {
+            source.grant(credit);
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        let held = self.ledger.held();
+        let credit = self.link.source().map_or(0, |(_, source)| source.outstanding_credit());
+        self.metrics.held(&held, credit);
+        let streams = self.streams.len();
+        let draining = self.draining.is_some();
+        self.status.send_if_modified(|snapshot| snapshot.update(now, held, credit, streams, draining));
+    }
+}
+
+/// Fills a batch with what the ledger has and the stream can take.
+fn fill(
+    ledger: &mut Ledger<Message>,
+    now: Instant,
+    stream: &mut Stream<mpsc::Sender<Result<Response, Status>>>,
+    clock: &WallClock,
+) -> Batch {
+    let mut batch = Batch::default();
+    // One place in the channel is kept for results and for the last word.
+    if stream.out.capacity() < 2 {
+        return batch;
+    }
+    while batch.len() < BATCH {
+        let has = ledger.in_flight(stream.id);
+        let Some(room) = stream.room(has) else { break };
+        let Some(lease) = ledger.lease(now, stream.id, room.min(batch.room())) else { break };
+        if has.messages == 0 {
+            stream.heard = now;
+        }
+        batch.push(&lease, clock);
+    }
+    batch
+}
