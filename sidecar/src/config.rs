@@ -12,12 +12,12 @@ use sluice_crds::{CaBundle, ConsumerGroup, Violations};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read at all.
-    #[error("cannot read {path}: {source}; --config must name a ConsumerGroup document that this process may read")]
+    #[error("cannot read {path}: {cause}; --config must name a ConsumerGroup document that this process may read")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A field that there is not.
     #[error(
@@ -70,7 +70,7 @@ impl std::fmt::Display for Place {
 /// Reads the file and checks it. A relative path in it counts from the file's own directory, and is returned as one that
 /// can be opened.
 pub fn load(path: &Path) -> Result<ConsumerGroup, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
     let mut group = parse(path, &text)?;
     group.validate().map_err(|violations| ConfigError::Invalid { path: path.to_owned(), violations })?;
     if let (Some(CaBundle::File(file)), Some(directory)) = (&mut group.spec.instance.ca_bundle, path.parent()) {

@@ -47,25 +47,25 @@ pub enum CredentialsError {
     VariableNotText(&'static str),
     /// A file or the directory can't be read.
     #[error(
-        "cannot read {path}: {source}; --credentials-dir needs the files {ID_FILE} and {SECRET_FILE} (and {TOKEN_FILE} \
+        "cannot read {path}: {cause}; --credentials-dir needs the files {ID_FILE} and {SECRET_FILE} (and {TOKEN_FILE} \
          for a temporary AccessKey), readable to this process"
     )]
     FileUnreadable {
         /// The file, or the directory.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The directory was replaced again and again while it was read.
     #[error("{0} changes faster than it can be read; check what writes it")]
     DirectoryChanging(PathBuf),
     /// They were found, but no `AccessKey` looks like that.
-    #[error("the AccessKey from {origin} can't be used: {source}; copy it again from where it was issued")]
+    #[error("the AccessKey from {origin} can't be used: {cause}; copy it again from where it was issued")]
     Invalid {
         /// The variables' common name, or the directory.
         origin: String,
         /// What is wrong with it.
-        source: AccessKeyError,
+        cause: AccessKeyError,
     },
 }
 
@@ -90,9 +90,7 @@ fn from_variables(lookup: impl Fn(&'static str) -> Option<OsString>) -> Result<A
     let secret = required(SECRET_VARIABLE)?.into();
     let token = optional(TOKEN_VARIABLE)?.map(SecretString::new);
     AccessKey::try_new(id, secret, token)
-        .map_err(|source| CredentialsError::Invalid {
-            origin: "the environment (ALIBABA_CLOUD_…)".to_owned(), source
-        })
+        .map_err(|cause| CredentialsError::Invalid { origin: "the environment (ALIBABA_CLOUD_…)".to_owned(), cause })
 }
 
 fn from_directory(directory: &Path) -> Result<AccessKey, CredentialsError> {
@@ -106,7 +104,7 @@ fn from_directory(directory: &Path) -> Result<AccessKey, CredentialsError> {
     }
     match current_version(directory) {
         Ok(_) => Err(CredentialsError::DirectoryChanging(directory.to_owned())),
-        Err(source) => Err(CredentialsError::FileUnreadable { path: directory.to_owned(), source }),
+        Err(cause) => Err(CredentialsError::FileUnreadable { path: directory.to_owned(), cause }),
     }
 }
 
@@ -123,17 +121,17 @@ fn current_version(directory: &Path) -> io::Result<PathBuf> {
 fn read_version(directory: &Path, version: &Path) -> Result<AccessKey, CredentialsError> {
     let read = |name| {
         read_trimmed(&version.join(name))
-            .map_err(|source| CredentialsError::FileUnreadable { path: directory.join(name), source })
+            .map_err(|cause| CredentialsError::FileUnreadable { path: directory.join(name), cause })
     };
     let id = read(ID_FILE)?;
     let secret = read(SECRET_FILE)?;
     let token = match read(TOKEN_FILE) {
         Ok(token) => Some(token).filter(|token| !token.is_empty()),
-        Err(CredentialsError::FileUnreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(CredentialsError::FileUnreadable { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
     AccessKey::try_new(id.expose(), secret, token)
-        .map_err(|source| CredentialsError::Invalid { origin: directory.display().to_string(), source })
+        .map_err(|cause| CredentialsError::Invalid { origin: directory.display().to_string(), cause })
 }
 
 /// The file's text without the line ends that editors and `echo` put at its end.

@@ -466,15 +466,15 @@ pub mod consumer_client {
         ///
         /// What ends the stream, by status:
         ///
-        /// - `INVALID_ARGUMENT`: the first request is not a `Subscribe`; a second `Subscribe`; a request with neither; a
-        ///   `client_id` out of bounds. The fault is the client's: do not retry unchanged.
+        /// - `INVALID_ARGUMENT`: the first request is not a `Subscribe`; a second `Subscribe`; a request with neither, or one
+        ///   that cannot be decoded; a `client_id` out of bounds. The fault is the client's: do not retry unchanged.
         /// - `ALREADY_EXISTS`: another live stream has this `client_id`.
-        /// - `RESOURCE_EXHAUSTED`: the sidecar serves as many streams as it can.
+        /// - `RESOURCE_EXHAUSTED`: 256 streams are attached already; or this one leaves more than a million results unread.
         /// - `DEADLINE_EXCEEDED`: lease after lease of this stream ran out without a verdict, so the application is taken to
         ///   be hung. Its messages go to other streams or back to the platform.
         /// - `OUT_OF_RANGE`: a request above 4 MiB.
         /// - `UNAVAILABLE`: the sidecar has drained or is shutting down. Connect again, with backoff.
-        /// - `INTERNAL`: a request that cannot be decoded, or a fault in the sidecar.
+        /// - `INTERNAL`: a fault in the sidecar.
         ///
         /// A verdict for a delivery that the sidecar does not know never ends the stream; it is answered in
         /// `VerdictResults.unknown`.
@@ -533,15 +533,15 @@ pub mod consumer_server {
         ///
         /// What ends the stream, by status:
         ///
-        /// - `INVALID_ARGUMENT`: the first request is not a `Subscribe`; a second `Subscribe`; a request with neither; a
-        ///   `client_id` out of bounds. The fault is the client's: do not retry unchanged.
+        /// - `INVALID_ARGUMENT`: the first request is not a `Subscribe`; a second `Subscribe`; a request with neither, or one
+        ///   that cannot be decoded; a `client_id` out of bounds. The fault is the client's: do not retry unchanged.
         /// - `ALREADY_EXISTS`: another live stream has this `client_id`.
-        /// - `RESOURCE_EXHAUSTED`: the sidecar serves as many streams as it can.
+        /// - `RESOURCE_EXHAUSTED`: 256 streams are attached already; or this one leaves more than a million results unread.
         /// - `DEADLINE_EXCEEDED`: lease after lease of this stream ran out without a verdict, so the application is taken to
         ///   be hung. Its messages go to other streams or back to the platform.
         /// - `OUT_OF_RANGE`: a request above 4 MiB.
         /// - `UNAVAILABLE`: the sidecar has drained or is shutting down. Connect again, with backoff.
-        /// - `INTERNAL`: a request that cannot be decoded, or a fault in the sidecar.
+        /// - `INTERNAL`: a fault in the sidecar.
         ///
         /// A verdict for a delivery that the sidecar does not know never ends the stream; it is answered in
         /// `VerdictResults.unknown`.

@@ -15,6 +15,9 @@ use crate::source::{Connect, Mark};
 use crate::stream::table::{Attachment, InUse, Limits};
 use crate::stream::wire::Response;
 
+/// Streams at a time. They all are applications of one pod; far more than these are a mistake.
+const STREAMS: usize = 256;
+
 impl<C: Connect, P: Permits> Consumer<C, P> {
     pub(super) fn on_command(&mut self, now: Instant, command: Command) {
         match command {
@@ -46,6 +49,9 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         if self.draining.is_some() {
             return Err(Status::unavailable("the sidecar is draining; connect again, with backoff"));
         }
+        if self.streams.len() >= STREAMS {
+            return Err(Status::resource_exhausted(format!("{STREAMS} streams are attached already")));
+        }
         let attachment = self.streams.attach(now, client_id, limits, out).map_err(|InUse| {
             Status::already_exists(format!("client_id {client_id:?} has a live stream; give each stream its own"))
         })?;
@@ -53,11 +59,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             let resumed = self.ledger.stream_back(now, stream.id, resume);
             info!(client_id, resumed = resumed.messages, "stream attached");
         }
-        let notice = self.status.borrow().notice();
-        self.tell(attachment, notice);
         if let Link::Idle(_) = self.link {
             self.unread_since = now;
             self.connect(now);
+        } else {
+            let notice = self.status.borrow().notice();
+            self.tell(attachment, notice);
         }
         self.metrics.streams(self.streams.len());
         Ok(attachment)
@@ -98,7 +105,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             }
             metrics.verdict(verdict, result);
             if result != VerdictResult::Unknown {
-                stream.heard = now;
+                stream.silent_since = None;
                 *acked += 1;
             }
         }

@@ -17,11 +17,11 @@ pub enum LinkPhase {
     /// No application is attached, so none is wanted.
     #[default]
     Idle,
-    /// An attempt is under way.
+    /// An attempt is under way, or follows soon.
     Connecting,
     /// Messages can come.
     Up,
-    /// The last attempt failed, or the link was lost; another attempt follows.
+    /// Refused: a person has to act. The next attempt comes in some minutes.
     Down,
 }
 
@@ -31,7 +31,7 @@ pub enum LinkPhase {
 pub struct Snapshot {
     /// Where the link stands.
     pub link: LinkPhase,
-    /// Why it is not up; empty if it is.
+    /// Why the last attempt failed or the last link was lost; empty once a link is up.
     pub reason: String,
     /// The number of the last attempt in this process.
     pub epoch: u64,
@@ -80,8 +80,8 @@ impl Snapshot {
     /// The link's state as streams are told of it.
     pub(super) fn notice(&self) -> v1::Notice {
         let state = match self.link {
-            LinkPhase::Idle | LinkPhase::Down => v1::link_state::State::Down,
-            LinkPhase::Connecting => v1::link_state::State::Connecting,
+            LinkPhase::Idle | LinkPhase::Connecting => v1::link_state::State::Connecting,
+            LinkPhase::Down => v1::link_state::State::Down,
             LinkPhase::Up => v1::link_state::State::Up,
         };
         let link_state = v1::LinkState { state: state.into(), reason: self.reason.clone() };

@@ -357,8 +357,11 @@ async fn an_application_that_is_hung_loses_its_stream_and_gets_no_more_credit() 
     settle_down().await;
     link.send(Ok(vec![incoming(0)])).unwrap();
     application.deliveries().await;
+    sleep(Duration::from_secs(26)).await;
+    assert_eq!(world.platform.settled(), [Told::Settle(0, 0, hot::Outcome::Released)], "one slow message is no hang");
+    link.send(Ok(vec![incoming(1)])).unwrap();
+    application.deliveries().await;
     assert_eq!(application.end().await.code(), Code::DeadlineExceeded);
-    assert_eq!(world.platform.settled(), [Told::Settle(0, 0, hot::Outcome::Released)]);
     let grants = world.platform.told().len();
     sleep(Duration::from_secs(20)).await;
     assert_eq!(world.platform.told().len(), grants);
@@ -448,6 +451,19 @@ async fn a_client_has_one_stream_at_a_time() {
     let _first = world.attach("a").await.unwrap();
     assert_eq!(world.attach("a").await.err().map(|status| status.code()), Some(Code::AlreadyExists));
     assert!(world.attach("b").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_streams_is_bounded() {
+    let world = World::new(Platform::default(), Policy::default());
+    let mut streams = Vec::new();
+    let refused = loop {
+        match world.attach(&streams.len().to_string()).await {
+            Ok(stream) => streams.push(stream),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((streams.len(), refused.code()), (256, Code::ResourceExhausted));
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,8 +30,8 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         self.publish(now);
     }
 
-    /// Leases that ran out. A stream that lets them run out and has said nothing for nearly a whole lease is hung, not slow:
-    /// it is ended, lest the whole flow be pumped into the platform's backlog.
+    /// Leases that ran out. A stream that lets lease after lease run out and says nothing meanwhile is hung, not slow: it is
+    /// ended, lest the whole flow be pumped into the platform's backlog.
     pub(super) fn on_ended(&mut self, now: Instant) {
         let lease = self.ledger.policy().lease;
         let mut hung = Vec::new();
@@ -39,15 +39,15 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             self.metrics.expired();
             if let Some(stream) = self.streams.of_client(id) {
                 stream.results.expired.push(lease_id.0);
-                if now >= stream.heard + lease * 9 / 10 && !hung.contains(&id) {
+                // Those that were given together run out together: it takes one given later.
+                let silent_since = *stream.silent_since.get_or_insert(now);
+                if now >= silent_since + lease / 2 && !hung.contains(&id) {
                     hung.push(id);
                 }
             }
         }
         for stream in hung {
-            self.end_stream(now, stream, || {
-                Status::deadline_exceeded(format!("no verdict came for {lease:?} while leases ran out"))
-            });
+            self.end_stream(now, stream, || Status::deadline_exceeded("lease after lease ran out without a verdict"));
         }
     }
 
@@ -196,9 +196,6 @@ fn fill(
         let has = ledger.in_flight(stream.id);
         let Some(room) = stream.room(has) else { break };
         let Some(lease) = ledger.lease(now, stream.id, room.min(batch.room())) else { break };
-        if has.messages == 0 {
-            stream.heard = now;
-        }
         batch.push(&lease, clock);
     }
     batch

@@ -52,7 +52,9 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         self.epoch += 1;
         self.metrics.connect_attempt();
         self.link = Link::connect(&self.connector, permits, LinkEpoch(self.epoch));
-        self.announce(LinkPhase::Connecting, String::new());
+        // Why the last attempt failed stays known until one succeeds.
+        let reason = self.status.borrow().reason.clone();
+        self.announce(LinkPhase::Connecting, reason);
     }
 
     /// An attempt failed or a link was lost: the next attempt waits.
@@ -70,7 +72,8 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             }
             other => other,
         };
-        self.announce(LinkPhase::Down, reason.to_string());
+        let phase = if renew == Renew::Credentials { LinkPhase::Down } else { LinkPhase::Connecting };
+        self.announce(phase, reason.to_string());
     }
 
     pub(super) fn lost(&mut self, now: Instant, fault: &Fault) {
@@ -103,7 +106,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                 tokio::spawn(source.close());
                 self.link_gone(now, epoch);
                 info!("link given up: no stream has been attached for a minute");
-                self.announce(LinkPhase::Idle, "no application is attached".into());
+                self.announce(LinkPhase::Idle, String::new());
             }
             Link::Waiting(permits, _) => self.link = Link::Idle(permits),
             other => self.link = other,

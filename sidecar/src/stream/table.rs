@@ -39,8 +39,8 @@ pub struct Stream<T> {
     pub limits: Limits,
     /// Results to be sent when there is room.
     pub results: VerdictResults,
-    /// When it last gave a verdict, or was given something while it had nothing.
-    pub heard: Instant,
+    /// When a lease first ran out since its last verdict.
+    pub silent_since: Option<Instant>,
     /// It sends no more verdicts: it is given nothing more, and ends once its results are told.
     pub finished: bool,
     /// Its way out.
@@ -119,7 +119,7 @@ impl<T> Streams<T> {
             client_id: client_id.to_owned(),
             limits,
             results: VerdictResults::default(),
-            heard: now,
+            silent_since: None,
             finished: false,
             out,
         };
