@@ -27,11 +27,6 @@ pub fn emulator() -> Result<&'static Path> {
     Ok(&built()?.emulator)
 }
 
-/// The target directory of this build: the home of what the tests build and fetch.
-pub fn target_directory() -> Result<PathBuf> {
-    Ok(profile_directory()?.parent().context("the profile's directory is inside no target directory")?.to_owned())
-}
-
 /// Builds both binaries on the first call; the later ones wait for it and share what came of it.
 fn built() -> Result<&'static Binaries> {
     static BUILT: OnceLock<Result<Binaries, String>> = OnceLock::new();

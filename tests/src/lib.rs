@@ -2,7 +2,7 @@
 //!
 //! The tests themselves are in `tests/e2e/`. They start the sidecar and the emulator as the binaries that users run, and
 //! strangers as their peers: `RabbitMQ` as an AMQP server, qpid-proton as a client. What a test needs and the machine
-//! lacks is fetched into the target directory, without root and without installing anything (see [`tools`]); if that
+//! lacks is fetched into a cache directory, without root and without installing anything (see [`tools`]); if that
 //! fails the test fails, and says what is missing. No test is ever skipped.
 //!
 //! Every process and every directory belongs to a value that ends it when dropped. All ports are on loopback.

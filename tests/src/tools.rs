@@ -1,10 +1,11 @@
 //! What the tests need and a machine may lack, fetched on first use: `RabbitMQ` 3.10 with Erlang, and Python with
 //! qpid-proton.
 //!
-//! Debian's packages are downloaded and unpacked into the target directory, not installed: no root is needed, no service
-//! starts, no port is taken, and `cargo clean` leaves nothing behind. All that is asked of the machine is the `apt-get` and
-//! `dpkg-deb` of Debian 12. What is unpacked stays there for the next run.
+//! Debian's packages are downloaded and unpacked into a cache directory, not installed: no root is needed, no service
+//! starts, and no port is taken. All that is asked of the machine is the `apt-get` and `dpkg-deb` of Debian 12. What is
+//! unpacked stays there for the next run.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,6 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::binaries;
 use crate::process::output_of;
 
 /// `RabbitMQ`, and the parts of Erlang that it needs.
@@ -200,9 +200,15 @@ fn download(directory: &Path, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Where all of this lives.
+/// Where all of this lives: outside the checkout, so that a fresh clone finds it. `SLUICE_CACHE`, or else `sluice` in the
+/// user's cache directory.
 fn peers() -> Result<PathBuf> {
-    let peers = binaries::target_directory()?.join("peers");
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("SLUICE_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("sluice")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/sluice")))
+        .context("none of SLUICE_CACHE, XDG_CACHE_HOME and HOME is set, so there is no place for what tests need")?;
+    let peers = cache.join("peers");
     fs::create_dir_all(&peers).with_context(|| format!("cannot make {}", peers.display()))?;
     Ok(peers)
 }

@@ -109,7 +109,9 @@ async fn a_peer_that_sends_garbage_is_given_up_and_tried_again() {
     ];
     for answer in answers {
         let peer = GarbagePeer::start(answer).unwrap();
-        let (state, reason) = trouble(Settings::new(peer.port(), &peer.authority())).await;
+        let sidecar = Sidecar::start(Settings::new(peer.port(), &peer.authority())).unwrap();
+        let mut application = sidecar.attach(subscription("e2e")).await.unwrap();
+        let (state, reason) = application.link_trouble(BOUND).await.unwrap();
         assert_eq!(state, State::Connecting, "{reason}");
         assert!(peer.wait_for_connections(2, BOUND), "it is tried again after: {reason}");
     }

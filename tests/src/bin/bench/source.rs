@@ -264,7 +264,7 @@ async fn send(mut writer: WriteHalf<TlsStream<TcpStream>>, shared: &Shared, size
     loop {
         let due = match load {
             Load::AsFastAsItTakes => u64::MAX,
-            Load::PerSecond(rate) => begun.elapsed().as_micros() as u64 * u64::from(rate) / 1_000_000,
+            Load::PerSecond(rate) => u64::try_from(begun.elapsed().as_micros())? * u64::from(rate) / 1_000_000,
         };
         let limit = shared.limit.load(Ordering::Acquire);
         let ready = usize::try_from(limit.min(due).saturating_sub(next))?.min(CHUNK);
