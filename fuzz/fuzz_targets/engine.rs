@@ -106,7 +106,7 @@ impl Run {
                 }
                 Command::Grant(credit) => self.grant(credit),
                 Command::Drain => self.engine.drain(),
-                Command::Settle(id) => self.engine.settle(id..=id, Outcome::Accepted),
+                Command::Settle(id) => self.engine.settle(id, id, Outcome::Accepted),
                 Command::Wait(time) => self.wait(time),
                 Command::Close => self.engine.close(self.now),
             }

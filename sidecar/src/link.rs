@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -136,7 +135,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
     /// Writes what there is, then reads what there is. Ready when something has come or has gone.
     fn poll_turn(&mut self, cx: &mut Context<'_>, deliveries: &mut Vec<Incoming>) -> Poll<Result<(), Fault>> {
         let now = clock::now();
-        self.engine.tick(now)?;
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
             return Poll::Ready(Err(lost(&error)));
         }
@@ -153,7 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
                 }
             }
         }
-        // What came may have called for an answer.
+        // What came, or the time, may call for an answer. A peer is silent only if there was nothing to read.
+        self.engine.tick(now)?;
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
             return Poll::Ready(Err(lost(&error)));
         }
@@ -224,11 +223,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for AmqpSource<S> {
         }
     }
 
-    fn settle(&mut self, epoch: LinkEpoch, deliveries: RangeInclusive<u32>, outcome: Outcome) -> Result<Mark, Fault> {
+    fn settle(&mut self, epoch: LinkEpoch, first: u32, last: u32, outcome: Outcome) -> Result<Mark, Fault> {
         if epoch != self.epoch {
-            return Err(Fault::StaleEpoch { delivery_id: *deliveries.start(), epoch: epoch.0, outcome });
+            return Err(Fault::StaleEpoch { delivery_id: first, epoch: epoch.0, outcome });
         }
-        self.engine.settle(deliveries, outcome);
+        self.engine.settle(first, last, outcome);
         Ok(Mark(self.written + self.engine.output().len() as u64))
     }
 

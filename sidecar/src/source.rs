@@ -4,7 +4,6 @@
 //! scripted ones.
 
 use std::future::Future;
-use std::ops::RangeInclusive;
 
 use sluice_cloud::sign::SaslCredentials;
 
@@ -26,9 +25,9 @@ pub trait Source: Send {
     /// far writing has come. Can be dropped at any await without losing a delivery.
     fn receive(&mut self, deliveries: &mut Vec<Incoming>) -> impl Future<Output = Result<Mark, Fault>> + Send;
 
-    /// Settles a range of deliveries with one outcome. The platform has been told once [`receive`](Self::receive) returns
+    /// Settles the deliveries `first` to `last` (a range that may span the wrap at 2³²) with one outcome. The platform has been told once [`receive`](Self::receive) returns
     /// a mark that is not below the returned one. A range of another epoch than this link's is refused.
-    fn settle(&mut self, epoch: LinkEpoch, deliveries: RangeInclusive<u32>, outcome: Outcome) -> Result<Mark, Fault>;
+    fn settle(&mut self, epoch: LinkEpoch, first: u32, last: u32, outcome: Outcome) -> Result<Mark, Fault>;
 
     /// Lets the platform send up to `credit` deliveries from now on; never takes back what was granted before.
     fn grant(&mut self, credit: u32);

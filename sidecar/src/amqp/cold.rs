@@ -5,10 +5,9 @@ use fe2o3_amqp_types::definitions::{
 };
 use fe2o3_amqp_types::messaging::{Source, Target, TargetArchetype};
 use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, End, Open};
-use fe2o3_amqp_types::sasl::SaslInit;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_amqp::primitives::{Binary, Symbol};
+use serde_amqp::primitives::Symbol;
 use sluice_cloud::sign::SaslCredentials;
 
 use super::engine::{Params, SESSION_WINDOW};
@@ -36,15 +35,31 @@ fn write(out: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 /// Asks for SASL PLAIN with an empty authorisation identity (RFC 4616). The platform takes the authentication identity,
-/// whatever its length (`PLATFORM.md 1.4`).
+/// whatever its length (`PLATFORM.md 1.4`). Written by hand, since a general encoder would leave copies of the secrets in
+/// memory that nobody clears; the caller clears `out`.
 pub fn write_sasl_init(out: &mut Vec<u8>, credentials: &SaslCredentials, host: &str) {
-    let response = ["", credentials.user_name.expose(), credentials.password.expose()].join("\0");
-    let init = SaslInit {
-        mechanism: "PLAIN".into(),
-        initial_response: Some(Binary::from(response.into_bytes())),
-        hostname: Some(host.to_owned()),
-    };
-    frame::write_sasl(out, |out| out.extend_from_slice(&body(&init)));
+    let response = [&[0], credentials.user_name.expose().as_bytes(), &[0], credentials.password.expose().as_bytes()];
+    // Growing later would leave a copy behind, too.
+    out.reserve(64 + host.len() + response.iter().map(|part| part.len()).sum::<usize>());
+    frame::write_sasl(out, |out| {
+        out.extend_from_slice(&[0x00, 0x53, 0x41, 0xd0]);
+        sized(out, |out| {
+            out.extend_from_slice(&3_u32.to_be_bytes());
+            out.extend_from_slice(b"\xa3\x05PLAIN\xb0");
+            sized(out, |out| response.iter().for_each(|part| out.extend_from_slice(part)));
+            out.push(0xb1);
+            sized(out, |out| out.extend_from_slice(host.as_bytes()));
+        });
+    });
+}
+
+/// Writes what `body` writes behind its size, in four bytes.
+fn sized(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let size = u32::try_from(out.len() - at - 4).unwrap_or(u32::MAX);
+    out[at..at + 4].copy_from_slice(&size.to_be_bytes());
 }
 
 /// Open, Begin and Attach in one breath: the platform allows 15 s from one to the next (`PLATFORM.md 1.1`), and no answer

@@ -7,13 +7,13 @@
 mod link;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use fe2o3_amqp_types::definitions::SenderSettleMode;
 use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, End, Open};
 use fe2o3_amqp_types::sasl::{SaslCode, SaslMechanisms, SaslOutcome};
 use sluice_cloud::sign::SaslCredentials;
+use zeroize::Zeroize as _;
 
 use super::cold::{self, CHANNEL, HANDLE};
 use super::fault::{Fault, Renew, Wait};
@@ -67,7 +67,8 @@ enum Phase {
 /// See the module's description.
 pub struct Engine {
     params: Params,
-    credentials: SaslCredentials,
+    /// Until they are sent.
+    credentials: Option<SaslCredentials>,
     phase: Phase,
     /// When the present phase began; every wait for the peer is bounded from here.
     phase_since: Instant,
@@ -88,7 +89,7 @@ impl Engine {
         let link = Link::new(HANDLE, params.max_message_size);
         Self {
             params,
-            credentials,
+            credentials: Some(credentials),
             phase: Phase::SaslHeader,
             phase_since: now,
             peer_open: None,
@@ -192,6 +193,10 @@ impl Engine {
         }
         self.written = (self.written + n).min(self.out.len());
         if self.written == self.out.len() {
+            if self.phase == Phase::SaslOutcome {
+                // The credentials were in it.
+                self.out.zeroize();
+            }
             self.out.clear();
             self.written = 0;
         }
@@ -215,11 +220,11 @@ impl Engine {
     }
 
     /// Settles a range of deliveries with one outcome.
-    pub fn settle(&mut self, deliveries: RangeInclusive<u32>, outcome: Outcome) {
+    pub fn settle(&mut self, first: u32, last: u32, outcome: Outcome) {
         if self.phase != Phase::Attached {
             return;
         }
-        let (first, last) = (Serial(*deliveries.start()), Serial(*deliveries.end()));
+        let (first, last) = (Serial(first), Serial(last));
         if self.params.settle_singly {
             for step in 0..=last.since(first) {
                 let id = first.plus(step);
@@ -392,7 +397,8 @@ impl Engine {
                 if !names.contains(&"PLAIN") {
                     return Err(Fault::NoPlain { offered: names.join(", ") });
                 }
-                cold::write_sasl_init(&mut self.out, &self.credentials, &self.params.host);
+                let credentials = self.credentials.take().ok_or(Fault::Protocol("SASL mechanisms a second time"))?;
+                cold::write_sasl_init(&mut self.out, &credentials, &self.params.host);
                 self.enter(Phase::SaslOutcome, now);
                 Ok(())
             }

@@ -22,12 +22,22 @@ pub struct Message {
 impl Message {
     /// The topic; empty if the message names none.
     pub fn topic(&self) -> &str {
-        text(&self.store[..self.topic_len as usize])
+        text(self.topic_bytes())
+    }
+
+    /// The bytes of [`topic`](Self::topic).
+    pub fn topic_bytes(&self) -> &[u8] {
+        &self.store[..self.topic_len as usize]
     }
 
     /// The platform's message ID; empty if the message has none, and then no repeat of it can be recognised.
     pub fn id(&self) -> &str {
-        text(&self.store[self.topic_len as usize..][..self.id_len as usize])
+        text(self.id_bytes())
+    }
+
+    /// The bytes of [`id`](Self::id).
+    pub fn id_bytes(&self) -> &[u8] {
+        &self.store[self.topic_len as usize..][..self.id_len as usize]
     }
 
     /// What the device sent, or what the platform made of it (`PLATFORM.md 3`).

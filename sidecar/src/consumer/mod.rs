@@ -214,7 +214,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             match message {
                 Ok(message) => {
                     let size = message.size();
-                    let key = self.hasher.key(Some(message.id()), message.topic(), message.payload());
+                    let key = self.hasher.key(message.id_bytes(), message.topic_bytes(), message.payload());
                     self.sizes.observe(size);
                     self.metrics.received(size);
                     match self.ledger.offer(now, transfer, key, size, message) {

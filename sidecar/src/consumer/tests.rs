@@ -116,14 +116,9 @@ impl Source for ScriptedSource {
         }
     }
 
-    fn settle(
-        &mut self,
-        epoch: LinkEpoch,
-        deliveries: std::ops::RangeInclusive<u32>,
-        outcome: hot::Outcome,
-    ) -> Result<Mark, Fault> {
+    fn settle(&mut self, epoch: LinkEpoch, first: u32, last: u32, outcome: hot::Outcome) -> Result<Mark, Fault> {
         assert_eq!(epoch, self.epoch, "the consumer settles on the link that a delivery came on");
-        self.platform.tell(Told::Settle(*deliveries.start(), *deliveries.end(), outcome));
+        self.platform.tell(Told::Settle(first, last, outcome));
         self.to_write += 1;
         Ok(Mark(self.to_write))
     }

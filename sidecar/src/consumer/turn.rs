@@ -70,11 +70,13 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             return;
         }
         let clock = WallClock::now(now);
+        // Memory for a batch of messages as they are of late, unless they are large.
+        let capacity = BATCH * (self.sizes.get() as usize).min(2048);
         let mut progress = true;
         while progress {
             progress = false;
             for (_, stream) in self.streams.iter_mut().filter(|(_, stream)| !stream.finished) {
-                let batch = fill(&mut self.ledger, now, stream, &clock);
+                let batch = fill(&mut self.ledger, now, stream, &clock, capacity);
                 if !batch.is_empty() {
                     self.metrics.delivered(batch.len());
                     // Room was there when the batch was begun, and only this task fills it.
@@ -103,7 +105,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                     Outcome::LeftToExpire => continue,
                 };
                 self.metrics.settled(range.outcome, range.count());
-                match source.settle(range.epoch, range.first..=range.last, outcome) {
+                match source.settle(range.epoch, range.first, range.last, outcome) {
                     Ok(at) => mark = mark.max(at),
                     Err(fault) => refused = Some(fault),
                 }
@@ -186,12 +188,13 @@ fn fill(
     now: Instant,
     stream: &mut Stream<mpsc::Sender<Result<Response, Status>>>,
     clock: &WallClock,
+    capacity: usize,
 ) -> Batch {
-    let mut batch = Batch::default();
     // One place in the channel is kept for results and for the last word.
-    if stream.out.capacity() < 2 {
-        return batch;
+    if stream.out.capacity() < 2 || ledger.held().queued == 0 {
+        return Batch::default();
     }
+    let mut batch = Batch::with_capacity(capacity.min(ledger.held().queued * capacity / BATCH));
     while batch.len() < BATCH {
         let has = ledger.in_flight(stream.id);
         let Some(room) = stream.room(has) else { break };

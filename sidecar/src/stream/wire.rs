@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BufMut;
 use prost::Message as _;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::encoded_len_varint;
 use sluice_cloud::topic;
 use sluice_proto::v1::{ConsumeRequest, ConsumeResponse};
 use tonic::Status;
@@ -61,6 +61,11 @@ impl WallClock {
 }
 
 impl Batch {
+    /// An empty batch with memory for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), len: 0 }
+    }
+
     /// How many deliveries it holds.
     pub fn len(&self) -> usize {
         self.len
@@ -93,8 +98,8 @@ impl Batch {
                 (12, clock.unix_ms(lease.deadline).cast_unsigned()),
             ],
             bytes: [
-                (2, message.id().as_bytes()),
-                (3, message.topic().as_bytes()),
+                (2, message.id_bytes()),
+                (3, message.topic_bytes()),
                 (5, topic.product_key.unwrap_or_default().as_bytes()),
                 (6, topic.device_name.unwrap_or_default().as_bytes()),
                 (8, message.payload()),
@@ -103,7 +108,7 @@ impl Batch {
         };
         let out = &mut self.bytes;
         put_key(out, 1, LENGTH_DELIMITED);
-        encode_varint(fields.len() as u64, out);
+        put_varint(out, fields.len() as u64);
         fields.write(out);
         self.len += 1;
     }
@@ -132,14 +137,14 @@ impl Fields<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         for (number, value) in self.numbers.iter().filter(|(_, value)| *value != 0) {
             put_key(out, *number, VARINT);
-            encode_varint(*value, out);
+            put_varint(out, *value);
         }
         for (number, bytes) in self.bytes.iter().filter(|(_, bytes)| !bytes.is_empty()) {
             put_bytes(out, *number, bytes);
         }
         for entry in self.properties {
             put_key(out, 9, LENGTH_DELIMITED);
-            encode_varint(entry_len(entry) as u64, out);
+            put_varint(out, entry_len(entry) as u64);
             put_bytes(out, 1, entry.0.as_bytes());
             put_bytes(out, 2, entry.1.as_bytes());
         }
@@ -159,9 +164,17 @@ fn put_key(out: &mut Vec<u8>, number: u8, wire_type: u8) {
     out.push(number << 3 | wire_type);
 }
 
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
 fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     put_key(out, number, LENGTH_DELIMITED);
-    encode_varint(bytes.len() as u64, out);
+    put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
@@ -217,7 +230,7 @@ impl Encoder for ConsumeCodec {
             Response::Deliveries(batch) => {
                 out.reserve(batch.bytes.len() + 16);
                 out.put_u8(1 << 3 | LENGTH_DELIMITED);
-                encode_varint(batch.bytes.len() as u64, out);
+                prost::encoding::encode_varint(batch.bytes.len() as u64, out);
                 out.put_slice(&batch.bytes);
                 Ok(())
             }

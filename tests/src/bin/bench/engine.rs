@@ -45,7 +45,7 @@ pub(crate) fn run(port: u16, authority: &Path) -> Result<()> {
             }
             source.receive(&mut deliveries).await?;
             if let (Some(first), Some(last)) = (deliveries.first(), deliveries.last()) {
-                source.settle(epoch, first.delivery_id..=last.delivery_id, Outcome::Accepted)?;
+                source.settle(epoch, first.delivery_id, last.delivery_id, Outcome::Accepted)?;
                 deliveries.clear();
             }
         }
