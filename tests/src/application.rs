@@ -43,6 +43,7 @@ pub struct Application {
     deliveries: VecDeque<Delivery>,
     results: HashMap<u64, Outcome>,
     link: Option<LinkState>,
+    draining: bool,
 }
 
 /// A subscription under this name, with the sidecar's own bounds.
@@ -63,7 +64,14 @@ impl Application {
         let (requests, outgoing) = mpsc::channel(64);
         requests.send(ConsumeRequest { request: Some(Request::Subscribe(subscribe)) }).await?;
         let responses = client.consume(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Self { requests, responses, deliveries: VecDeque::new(), results: HashMap::new(), link: None })
+        Ok(Self {
+            requests,
+            responses,
+            deliveries: VecDeque::new(),
+            results: HashMap::new(),
+            link: None,
+            draining: false,
+        })
     }
 
     /// The next delivery.
@@ -123,6 +131,15 @@ impl Application {
         }
     }
 
+    /// Waits until the sidecar says that it is about to stop.
+    pub async fn draining(&mut self, bound: Duration) -> Result<()> {
+        let end = Instant::now() + bound;
+        while !self.draining {
+            self.read(end).await.with_context(|| format!("waiting {bound:?} for the notice of draining"))?;
+        }
+        Ok(())
+    }
+
     /// Acknowledges deliveries, without waiting for the results.
     pub async fn ack(&mut self, delivery_ids: impl IntoIterator<Item = u64>) -> Result<()> {
         let ack_delivery_ids = delivery_ids.into_iter().collect();
@@ -169,6 +186,7 @@ impl Application {
             Some(Response::Notice(Notice { notice: Some(notice::Notice::LinkState(state)) })) => {
                 self.link = Some(state);
             }
+            Some(Response::Notice(Notice { notice: Some(notice::Notice::Draining(_)) })) => self.draining = true,
             Some(Response::Notice(_)) | None => {}
         }
     }

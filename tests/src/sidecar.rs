@@ -28,6 +28,8 @@ pub struct Settings {
     pub document: Value,
     /// `ALIBABA_CLOUD_…` variables. The sidecar sees no others than these.
     pub credentials: Vec<(&'static str, String)>,
+    /// Listen on loopback TCP instead of a Unix socket.
+    pub tcp: bool,
 }
 
 impl Settings {
@@ -48,7 +50,8 @@ impl Settings {
                 "delivery": {},
             },
         });
-        Self { document, credentials: Vec::new() }.with_access_key(emulator::ACCESS_KEY_ID, emulator::ACCESS_KEY_SECRET)
+        Self { document, credentials: Vec::new(), tcp: false }
+            .with_access_key(emulator::ACCESS_KEY_ID, emulator::ACCESS_KEY_SECRET)
     }
 
     /// For the emulator, with the credentials that it takes.
@@ -78,6 +81,13 @@ impl Settings {
     #[must_use]
     pub fn with_security_token(mut self, token: &str) -> Self {
         self.credentials.push(("ALIBABA_CLOUD_SECURITY_TOKEN", token.to_owned()));
+        self
+    }
+
+    /// Listening on loopback TCP.
+    #[must_use]
+    pub fn on_tcp(mut self) -> Self {
+        self.tcp = true;
         self
     }
 
@@ -132,14 +142,14 @@ impl Sidecar {
         &mut self.process
     }
 
-    /// The address for applications.
-    pub fn address(&self) -> &str {
-        &self.ready.grpc
+    /// The address for applications, as a gRPC client takes it.
+    pub fn address(&self) -> String {
+        self.ready.grpc.replacen("tcp://", "http://", 1)
     }
 
     /// Attaches an application.
     pub async fn attach(&self, subscribe: Subscribe) -> Result<Application> {
-        Application::attach(self.address(), subscribe).await
+        Application::attach(&self.address(), subscribe).await
     }
 }
 
@@ -157,7 +167,8 @@ fn command(settings: &Settings, home: &TempDir) -> Result<Command> {
     let mut command = Command::new(binaries::sidecar()?);
     command.env_clear().envs(settings.credentials.iter().map(|(name, value)| (name, value)));
     command.arg("run").arg("--config").arg(document);
-    command.arg("--listen").arg(format!("unix://{}", home.path().join("sluice.sock").display()));
+    let socket = || format!("unix://{}", home.path().join("sluice.sock").display());
+    command.arg("--listen").arg(if settings.tcp { "tcp://127.0.0.1:0".to_owned() } else { socket() });
     command.args(["--admin", "127.0.0.1:0"]);
     Ok(command)
 }

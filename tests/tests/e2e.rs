@@ -2,6 +2,7 @@
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod e2e {
+    mod api;
     mod bad_input;
     mod connection;
     mod flow;
