@@ -19,9 +19,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A link stood: start anew.
-    pub fn reset(&mut self) {
-        self.failures = 0;
+    /// A link stood for so long. A peer that takes every link and drops it at once is no better than one that takes none:
+    /// waits start anew only after a link that was worth its attempt.
+    pub fn stood(&mut self, how_long: Duration) {
+        if how_long >= LONGEST {
+            self.failures = 0;
+        }
     }
 
     /// The wait after one more failure. `dice` is a random number in `0.0..1.0`; every wait is drawn from the whole range
@@ -46,7 +49,9 @@ mod tests {
         let bounds: Vec<u128> = (0..8).map(|_| backoff.after_failure(Renew::Connection, 1.0).as_millis()).collect();
         assert_eq!(bounds, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
         assert_eq!(backoff.after_failure(Renew::Connection, 0.0), Duration::ZERO);
-        backoff.reset();
+        backoff.stood(Duration::from_secs(29));
+        assert_eq!(backoff.after_failure(Renew::Link, 1.0), LONGEST);
+        backoff.stood(LONGEST);
         assert_eq!(backoff.after_failure(Renew::Link, 1.0), FIRST);
     }
 

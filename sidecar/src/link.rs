@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -52,7 +53,8 @@ impl Connect for AmqpConnector {
         let limit = self.params.step_timeout;
         let address = format!("{}:{}", self.host, self.port);
         let late = |step| ConnectError::Timeout { address: address.clone(), step, seconds: limit.as_secs() };
-        let tcp = timeout(limit, self.tcp(&address)).await.map_err(|_| late("the TCP handshake"))??;
+        let found = timeout(limit, self.resolve()).await.map_err(|_| late("the look-up of its name"))??;
+        let tcp = self.tcp(&address, &found).await?;
         let tls = timeout(limit, self.tls(tcp, &address)).await.map_err(|_| late("the TLS handshake"))??;
         let mut source = AmqpSource::new(tls, Engine::new(self.params.clone(), credentials, clock::now()), epoch);
         match source.attached().await {
@@ -66,18 +68,29 @@ impl Connect for AmqpConnector {
 }
 
 impl AmqpConnector {
-    async fn tcp(&self, address: &str) -> Result<TcpStream, ConnectError> {
-        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await
-            .map_err(|error| ConnectError::Resolve { host: self.host.clone(), reason: error.to_string() })?;
-        let mut reason = "the name has no address".to_owned();
-        for candidate in resolved {
-            match TcpStream::connect(candidate).await.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => reason = error.to_string(),
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let failed = |reason: String| ConnectError::Resolve { host: self.host.clone(), reason };
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let found: Vec<SocketAddr> = found.map_err(|error| failed(error.to_string()))?.collect();
+        if found.is_empty() { Err(failed("the name has no address".into())) } else { Ok(found) }
+    }
+
+    /// Tries one address after the other. They share the time, so that a dead one does not hide those behind it.
+    async fn tcp(&self, address: &str, candidates: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+        let share = self.params.step_timeout / u32::try_from(candidates.len()).unwrap_or(1).max(1);
+        let mut reasons = Vec::new();
+        for candidate in candidates {
+            let attempt = TcpStream::connect(candidate);
+            match timeout(share, attempt).await {
+                Ok(Ok(stream)) => match stream.set_nodelay(true) {
+                    Ok(()) => return Ok(stream),
+                    Err(error) => reasons.push(format!("{candidate}: {error}")),
+                },
+                Ok(Err(error)) => reasons.push(format!("{candidate}: {error}")),
+                Err(_) => reasons.push(format!("{candidate}: no answer within {share:?}")),
             }
         }
-        Err(ConnectError::Tcp { address: address.to_owned(), reason })
+        Err(ConnectError::Tcp { address: address.to_owned(), reason: reasons.join(", ") })
     }
 
     async fn tls(&self, tcp: TcpStream, address: &str) -> Result<TlsStream<TcpStream>, ConnectError> {
@@ -113,16 +126,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
         Self { stream, engine, epoch, buffer, used: 0, filled: 0, written: 0, flushed: 0, reported: 0, timer }
     }
 
-    /// The engine, for inspection.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// Waits until the link stands; the engine bounds every step.
+    /// Waits until the link stands; the engine bounds every step. A peer that cuts the connection says nothing, so the
+    /// error says what it owed.
     async fn attached(&mut self) -> Result<(), Fault> {
         let mut none = Vec::new();
         while !self.engine.is_attached() {
-            self.turn(&mut none).await?;
+            let owed = self.engine.waits_for();
+            self.turn(&mut none).await.map_err(|fault| match (fault, owed) {
+                (Fault::Lost(reason), Some(owed)) => Fault::Lost(format!("{reason}, where the peer owed {owed}")),
+                (fault, _) => fault,
+            })?;
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         credentials_dir: Option<PathBuf>,
         /// How many seconds what is in hand may still be answered after a signal to stop; a second signal ends it.
-        #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
         drain_timeout: u64,
     },
 }

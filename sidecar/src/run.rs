@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use sluice_cloud::sign::ClientId;
 use sluice_crds::{CaBundle, ConsumerGroup, Settlement};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
+use tonic::transport::server::{Router, TcpIncoming};
 use tracing::info;
 
 use crate::admin::{self, Admin};
@@ -112,17 +112,22 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
     let router = admin::router(Admin { status, registry: metrics.registry() });
     let admin_task = tokio::spawn(async move { axum::serve(admin_listener, router).await });
 
-    let (grpc, server) = serve(listen, handle).await?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ConsumerService>().await;
+    let router = services(handle)?.add_service(health_service);
+    let (grpc, server) = serve(listen, router).await?;
     let mut server = tokio::spawn(server);
     info!(grpc, %admin, group = group.spec.group_id, "listening");
     println!("{}", serde_json::to_string(&Ready { grpc, admin })?);
 
     let (shutdown, stopped) = watch::channel(None);
-    let consumer = tokio::spawn(consumer.run(stopped));
+    let mut consumer = tokio::spawn(consumer.run(stopped));
     tokio::select! {
         () = stop => {}
         ended = &mut server => ended?.context("the gRPC server failed")?,
+        ended = &mut consumer => bail!("the consumer ended by itself: {ended:?}"),
     }
+    health.set_not_serving::<ConsumerService>().await;
     shutdown.send_replace(Some(clock::now() + drain));
     consumer.await.context("the consumer failed")?;
     // Streams have had their last word; what is left are connections without one.
@@ -134,9 +139,8 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
 /// Binds the application's address and returns it with the server on it.
 async fn serve(
     listen: Listen,
-    handle: Handle,
+    router: Router,
 ) -> Result<(String, impl Future<Output = Result<(), tonic::transport::Error>>)> {
-    let router = services(handle).await?;
     Ok(match listen {
         Listen::Unix(path) => {
             let listener = bind_unix(&path)?;
@@ -148,7 +152,7 @@ async fn serve(
             let listener =
                 TcpListener::bind(address).await.with_context(|| format!("--listen tcp://{address} can't be bound"))?;
             let address = format!("tcp://{}", listener.local_addr()?);
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             (address, futures_util::future::Either::Right(router.serve_with_incoming(incoming)))
         }
     })
@@ -159,7 +163,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener> {
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            anyhow::bail!("--listen unix://{}: another process serves this socket", path.display());
+            bail!("--listen unix://{}: another process serves this socket", path.display());
         }
         std::fs::remove_file(path).with_context(|| format!("the old socket {} can't be removed", path.display()))?;
     }
@@ -171,21 +175,17 @@ fn bind_unix(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-async fn services(handle: Handle) -> Result<Router> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ConsumerService>().await;
+fn services(handle: Handle) -> Result<Router> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(sluice_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("the reflection service can't be built")?;
     Ok(Server::builder()
-        .tcp_nodelay(true)
         // Verdicts of a whole window fit without waiting for a window update.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .add_service(ConsumerService::new(handle))
-        .add_service(health_service)
         .add_service(reflection))
 }
 
@@ -232,11 +232,11 @@ fn client_id(name: &str) -> Result<ClientId> {
     Ok(ClientId::try_new(format!("{name}-{:08x}", rand::random::<u32>()))?)
 }
 
-/// Deliveries of a later process have higher numbers than any of an earlier one, as long as there are fewer than a million
-/// a second: a late verdict of an application must not hit a delivery of another process.
+/// Deliveries of a later process have higher numbers than any of an earlier one, as long as there are fewer than one a
+/// microsecond: a late verdict of an application must not hit a delivery of another process.
 fn first_lease() -> LeaseId {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    LeaseId(since.as_secs() << 20)
+    LeaseId(u64::try_from(since.as_micros()).unwrap_or(1).max(1))
 }
 
 fn policy(group: &ConsumerGroup) -> Policy {

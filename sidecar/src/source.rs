@@ -25,8 +25,9 @@ pub trait Source: Send {
     /// far writing has come. Can be dropped at any await without losing a delivery.
     fn receive(&mut self, deliveries: &mut Vec<Incoming>) -> impl Future<Output = Result<Mark, Fault>> + Send;
 
-    /// Settles the deliveries `first` to `last` (a range that may span the wrap at 2³²) with one outcome. The platform has been told once [`receive`](Self::receive) returns
-    /// a mark that is not below the returned one. A range of another epoch than this link's is refused.
+    /// Settles the deliveries `first` to `last`, which may span the wrap at 2³², with one outcome. The platform has been
+    /// told once [`receive`](Self::receive) returns a mark that is not below the returned one. A range of another epoch
+    /// than this link's is refused.
     fn settle(&mut self, epoch: LinkEpoch, first: u32, last: u32, outcome: Outcome) -> Result<Mark, Fault>;
 
     /// Lets the platform send up to `credit` deliveries from now on; never takes back what was granted before.
@@ -72,7 +73,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The host did not answer within the bound.
-    #[error("{address} did not complete {step} within {seconds} s")]
+    #[error("{address} did not complete {step} within {seconds} s; check the host, the port, and what lies between")]
     Timeout {
         /// Host and port.
         address: String,
@@ -83,7 +84,8 @@ pub enum ConnectError {
     },
     /// The TLS handshake failed.
     #[error(
-        "TLS with {address} failed: {reason}; if the certificate is not from a public authority, set spec.instance.caBundle"
+        "TLS with {address} failed: {reason}; if the certificate is not from a public authority, set \
+         spec.instance.caBundle"
     )]
     Tls {
         /// Host and port.

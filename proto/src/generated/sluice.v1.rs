@@ -22,7 +22,7 @@ pub mod consume_request {
 /// Opens the subscription. All bounds hold for this stream alone and for as long as it lasts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subscribe {
-    /// Names this consumer among the streams of this sidecar, and in its logs and metrics. Required: 1 to 64 characters
+    /// Names this consumer among the streams of this sidecar, and in its logs. Required: 1 to 64 characters
     /// out of `A-Z a-z 0-9 . _ -`, else the stream ends with `INVALID_ARGUMENT`. A name stays free for other streams only
     /// until one uses it: a second live stream of the same name ends with `ALREADY_EXISTS`.
     #[prost(string, tag = "1")]
@@ -33,15 +33,15 @@ pub struct Subscribe {
     /// application spends its lease there.
     #[prost(uint32, tag = "2")]
     pub max_in_flight_messages: u32,
-    /// The most payload bytes of deliveries that this client wants to hold without having sent a verdict on them. 0, the
-    /// default, means the sidecar's own bound (`delivery.maxInFlightBytes`), which is also the upper bound. A message
-    /// larger than this is still sent while nothing else is in flight.
+    /// The most bytes of deliveries (payload, topic, message ID and properties) that this client wants to hold without
+    /// having sent a verdict on them. 0, the default, means the sidecar's own bound (`delivery.maxInFlightBytes`), which is
+    /// also the upper bound. A message larger than this is still sent while nothing else is in flight.
     #[prost(uint64, tag = "3")]
     pub max_in_flight_bytes: u64,
-    /// The largest payload that this client can take, in bytes. 0, the default, means 4,128,768: 4 MiB, which is what
-    /// gRPC clients receive unless told otherwise, less 64 KiB for topic, properties and framing. State more only
-    /// together with a larger receive limit of the client. A message with a larger payload is never sent on this stream;
-    /// if no stream can take it, it is handed back to the platform.
+    /// The largest delivery that this client can take, in bytes of payload, topic, message ID and properties. 0, the
+    /// default, means 4,128,768: 4 MiB, which is what gRPC clients receive unless told otherwise, less 64 KiB for framing.
+    /// State more only together with a larger receive limit of the client. A larger message is never sent on this stream; if
+    /// no stream can take it, it is handed back to the platform.
     #[prost(uint32, tag = "4")]
     pub max_message_bytes: u32,
     /// True: this client still holds the deliveries of its former stream with the same `client_id`, and takes their
@@ -165,7 +165,8 @@ pub struct Delivery {
 }
 /// What became of verdicts, as delivery IDs by outcome. Each verdict gets exactly one result, unless the stream ends
 /// first; results come in the order in which they become known and are collected over the verdicts that are ready
-/// together.
+/// together. A lease that runs out is told without being asked, as `expired`; a verdict that comes later still gets a
+/// result of its own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerdictResults {
     /// The ack has been written to the platform as `accepted`, on a link that was up. The protocol has no receipt for it:
@@ -179,7 +180,7 @@ pub struct VerdictResults {
     /// again after about a minute, to any client of the group.
     #[prost(uint64, repeated, tag = "3")]
     pub handed_back: ::prost::alloc::vec::Vec<u64>,
-    /// The verdict came after the lease had ended, and the message had been handed back by then: the platform pushes it
+    /// The lease has run out, or had when the verdict came, and the message has been handed back: the platform pushes it
     /// again. An ack still counts for a while (`delivery.deduplication`): if the message comes back to this sidecar, it is
     /// settled without being delivered again, but another client of the group may get it.
     #[prost(uint64, repeated, tag = "4")]
@@ -274,7 +275,7 @@ pub mod link_state {
         }
     }
 }
-/// The sidecar receives no more messages, sends what it still holds and can be finished in time, waits for verdicts, and
+/// The sidecar asks for no more messages, sends what it holds and can be finished in time, waits for verdicts, and
 /// then ends the stream with `UNAVAILABLE`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Draining {
@@ -469,7 +470,8 @@ pub mod consumer_client {
         /// - `INVALID_ARGUMENT`: the first request is not a `Subscribe`; a second `Subscribe`; a request with neither, or one
         ///   that cannot be decoded; a `client_id` out of bounds. The fault is the client's: do not retry unchanged.
         /// - `ALREADY_EXISTS`: another live stream has this `client_id`.
-        /// - `RESOURCE_EXHAUSTED`: 256 streams are attached already; or this one leaves more than a million results unread.
+        /// - `RESOURCE_EXHAUSTED`: 256 streams are attached already; or this one leaves more than
+        ///   131,072 results unread.
         /// - `DEADLINE_EXCEEDED`: lease after lease of this stream ran out without a verdict, so the application is taken to
         ///   be hung. Its messages go to other streams or back to the platform.
         /// - `OUT_OF_RANGE`: a request above 4 MiB.
@@ -536,7 +538,8 @@ pub mod consumer_server {
         /// - `INVALID_ARGUMENT`: the first request is not a `Subscribe`; a second `Subscribe`; a request with neither, or one
         ///   that cannot be decoded; a `client_id` out of bounds. The fault is the client's: do not retry unchanged.
         /// - `ALREADY_EXISTS`: another live stream has this `client_id`.
-        /// - `RESOURCE_EXHAUSTED`: 256 streams are attached already; or this one leaves more than a million results unread.
+        /// - `RESOURCE_EXHAUSTED`: 256 streams are attached already; or this one leaves more than
+        ///   131,072 results unread.
         /// - `DEADLINE_EXCEEDED`: lease after lease of this stream ran out without a verdict, so the application is taken to
         ///   be hung. Its messages go to other streams or back to the platform.
         /// - `OUT_OF_RANGE`: a request above 4 MiB.

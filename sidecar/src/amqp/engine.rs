@@ -13,7 +13,7 @@ use fe2o3_amqp_types::definitions::SenderSettleMode;
 use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, End, Open};
 use fe2o3_amqp_types::sasl::{SaslCode, SaslMechanisms, SaslOutcome};
 use sluice_cloud::sign::SaslCredentials;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::cold::{self, CHANNEL, HANDLE};
 use super::fault::{Fault, Renew, Wait};
@@ -74,7 +74,8 @@ pub struct Engine {
     phase_since: Instant,
     peer_open: Option<Box<Open>>,
     link: Link,
-    out: Vec<u8>,
+    /// Cleared when dropped: the credentials pass through it.
+    out: Zeroizing<Vec<u8>>,
     written: usize,
     last_heard: Instant,
     last_written: Instant,
@@ -94,7 +95,7 @@ impl Engine {
             phase_since: now,
             peer_open: None,
             link,
-            out: frame::SASL_HEADER.to_vec(),
+            out: Zeroizing::new(frame::SASL_HEADER.to_vec()),
             written: 0,
             last_heard: now,
             last_written: now,
@@ -272,7 +273,8 @@ impl Engine {
         self.fault.get_or_insert(fault).clone()
     }
 
-    fn waits_for(&self) -> Option<Wait> {
+    /// What the peer owes before the link stands, or ends.
+    pub fn waits_for(&self) -> Option<Wait> {
         match self.phase {
             Phase::SaslHeader | Phase::SaslMechanisms => Some(Wait::Sasl),
             Phase::SaslOutcome => Some(Wait::Authentication),

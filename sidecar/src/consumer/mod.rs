@@ -119,6 +119,8 @@ pub struct Consumer<C: Connect, P: Permits> {
     /// Since when nobody has been there to read.
     unread_since: Instant,
     acked: u32,
+    /// When the present link, or the last one, began to stand.
+    up_since: Instant,
     draining: Option<Instant>,
 }
 
@@ -157,6 +159,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             status,
             unread_since: clock::now(),
             acked: 0,
+            up_since: clock::now(),
             draining: None,
         };
         (consumer, handle, observer)
@@ -168,11 +171,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         let mut deliveries = Vec::new();
         let mut commands = Vec::new();
         let room = Arc::clone(&self.room);
+        let mut open = true;
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
                 event = self.link.next(&mut deliveries) => self.on_link(event),
-                _ = self.commands.recv_many(&mut commands, 256), if !self.commands.is_closed() => {}
+                received = self.commands.recv_many(&mut commands, 256), if open => open = received > 0,
                 () = room.notified() => {}
                 () = sleep_until(deadline.into()) => {}
                 changed = shutdown.changed(), if self.draining.is_none() => {
@@ -254,11 +258,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
     }
 
     /// Nothing is in hand any more, or nobody is left to answer for it, or time is up.
-    fn is_drained(&self, now: Instant) -> bool {
+    fn is_drained(&mut self, now: Instant) -> bool {
         let Some(until) = self.draining else {
             return false;
         };
-        let answered = self.ledger.is_empty() && self.unwritten.is_empty();
+        let told = !self.streams.iter_mut().any(|(_, stream)| stream.has_results());
+        let answered = self.ledger.is_empty() && self.unwritten.is_empty() && told;
         now >= until || answered || self.streams.is_empty()
     }
 
@@ -266,15 +271,21 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         let held = self.ledger.held();
         self.ledger.hand_back_all(now);
         self.settle(now);
-        if let Link::Up(_, _, source) = self.link {
+        if let Link::Up(_, _, source) = std::mem::replace(&mut self.link, Link::Moving) {
             // Detach, End and Close are written behind the last settlements, so the peer's Close tells that it has them.
-            if timeout(Duration::from_secs(4), source.close()).await.is_err() {
+            if timeout(Duration::from_secs(4), source.close()).await.is_ok() {
+                self.written(Mark(u64::MAX));
+            } else {
                 warn!("the platform did not confirm the end of the link");
             }
+            self.tell_results(now);
         }
-        for (_, stream) in self.streams.iter_mut() {
-            let _ = stream.out.try_send(Err(Status::unavailable("the sidecar has drained and is shutting down")));
-        }
+        let last_words = self.streams.iter_mut().map(|(_, stream)| stream.out.clone()).map(|out| async move {
+            let _ = out.send(Err(Status::unavailable("the sidecar has drained and is shutting down"))).await;
+            out.closed().await;
+        });
+        // A client that does not read is not waited for.
+        let _ = timeout(Duration::from_secs(1), futures_util::future::join_all(last_words)).await;
         info!(handed_back = held.messages, "drained");
         held.messages == 0
     }

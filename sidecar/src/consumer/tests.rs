@@ -393,7 +393,7 @@ async fn a_drain_ends_as_soon_as_everything_is_answered() {
     let begun = clock::now();
     world.shutdown.send_replace(Some(begun + Duration::from_secs(600)));
     assert!(world.consumer.await.unwrap());
-    assert!(clock::now() < begun + Duration::from_secs(1));
+    assert!(clock::now() < begun + Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,6 +413,57 @@ async fn a_link_that_nobody_reads_is_given_up_after_a_minute() {
     settle_down().await;
     assert_eq!(world.platform.attempts(), 2);
     drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickle_on_old_credit_does_not_keep_a_link_that_nobody_reads() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let application = world.attach("a").await.unwrap();
+    settle_down().await;
+    application.say(Command::Detach(application.attachment)).await;
+    for n in 0..20 {
+        if link.send(Ok(vec![incoming(n)])).is_err() {
+            break;
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert!(world.platform.told().contains(&Told::Closed));
+    let settled = world.platform.settled();
+    assert!(settled.iter().all(|told| matches!(told, Told::Settle(_, _, hot::Outcome::Released))), "{settled:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_never_read_is_ended_and_hears_so_when_it_reads_again() {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let mut application = world.attach("a").await.unwrap();
+    settle_down().await;
+    // A batch at a time, until the channel takes no more.
+    for n in 0..40 {
+        let credit = world.platform.told().iter().filter(|told| matches!(told, Told::Grant(_))).count();
+        if credit > 0 && link.send(Ok(vec![incoming(n)])).is_err() {
+            break;
+        }
+        settle_down().await;
+    }
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(application.end().await.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_dropped_at_once_again_and_again_is_asked_for_less_and_less_often() {
+    let platform = Platform::default();
+    for _ in 0..200 {
+        platform.link().send(Err(Fault::Lost("evicted".into()))).unwrap();
+    }
+    let world = World::new(platform, Policy::default());
+    let _application = world.attach("a").await.unwrap();
+    sleep(Duration::from_secs(300)).await;
+    let attempts = world.platform.attempts();
+    assert!((10..60).contains(&attempts), "{attempts} attempts in five minutes");
 }
 
 #[tokio::test(start_paused = true)]

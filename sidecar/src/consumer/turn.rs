@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use sluice_proto::v1::consume_response;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tonic::Status;
 use tracing::{error, warn};
 
@@ -46,6 +47,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                 }
             }
         }
+        // One that does not even read is given nothing more, so nothing more of it runs out.
+        let unread = self.streams.iter_mut().filter(|(_, stream)| {
+            stream.silent_since.is_some_and(|since| now >= since + lease / 2) && stream.out.capacity() < RESERVED
+        });
+        hung.extend(unread.map(|(_, stream)| stream.id));
+        hung.dedup();
         for stream in hung {
             self.end_stream(now, stream, || Status::deadline_exceeded("lease after lease ran out without a verdict"));
         }
@@ -59,14 +66,18 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         {
             let status = status();
             warn!(client_id = stream.client_id, code = ?status.code(), reason = status.message(), "stream ended");
-            // A full channel ends all the same: its sender is dropped with the stream.
-            let _ = stream.out.try_send(Err(status));
+            if let Err(TrySendError::Full(last)) = stream.out.try_send(Err(status)) {
+                // It ends when the client reads what is before it, or goes away.
+                let out = stream.out.clone();
+                tokio::spawn(async move { out.send(last).await });
+            }
             self.detach(now, attachment);
         }
     }
 
     pub(super) fn deliver(&mut self, now: Instant) {
-        if self.ledger.held().queued == 0 {
+        let too_late = |until| now + self.ledger.policy().useful_lease() > until;
+        if self.ledger.held().queued == 0 || self.draining.is_some_and(too_late) {
             return;
         }
         let clock = WallClock::now(now);
@@ -104,9 +115,11 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                     Outcome::Released => hot::Outcome::Released,
                     Outcome::LeftToExpire => continue,
                 };
-                self.metrics.settled(range.outcome, range.count());
                 match source.settle(range.epoch, range.first, range.last, outcome) {
-                    Ok(at) => mark = mark.max(at),
+                    Ok(at) => {
+                        mark = mark.max(at);
+                        self.metrics.settled(range.outcome, range.count());
+                    }
                     Err(fault) => refused = Some(fault),
                 }
             }
@@ -152,7 +165,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
     pub(super) fn grant(&mut self, now: Instant) {
         let held = self.ledger.held();
         self.rate.observe(now, std::mem::take(&mut self.acked), &held);
-        if self.streams.is_empty() && self.draining.is_none() && now >= self.unread_since + IDLE && held.messages == 0 {
+        if self.streams.is_empty() && self.draining.is_none() && now >= self.unread_since + IDLE {
             self.give_up_link(now);
         }
         if self.streams.is_empty() || self.draining.is_some() {
@@ -182,6 +195,9 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
     }
 }
 
+/// Places in a stream's channel that deliveries leave free: results and notices must get through, too.
+const RESERVED: usize = 2;
+
 /// Fills a batch with what the ledger has and the stream can take.
 fn fill(
     ledger: &mut Ledger<Message>,
@@ -190,8 +206,7 @@ fn fill(
     clock: &WallClock,
     capacity: usize,
 ) -> Batch {
-    // One place in the channel is kept for results and for the last word.
-    if stream.out.capacity() < 2 || ledger.held().queued == 0 {
+    if stream.out.capacity() < RESERVED || ledger.held().queued == 0 {
         return Batch::default();
     }
     let mut batch = Batch::with_capacity(capacity.min(ledger.held().queued * capacity / BATCH));

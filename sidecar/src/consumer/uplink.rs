@@ -22,7 +22,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             LinkEvent::Attempted(Ok(source)) => {
                 let epoch = LinkEpoch(self.epoch);
                 self.ledger.link_up(epoch);
-                self.backoff.reset();
+                self.up_since = now;
                 self.metrics.link_up(true);
                 if let Link::Idle(permits) = std::mem::replace(&mut self.link, Link::Moving) {
                     self.link = Link::Up(permits, epoch, source);
@@ -47,6 +47,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         let unread = self.streams.is_empty() && now >= self.unread_since + IDLE;
         if unread || self.draining.is_some() {
             self.link = Link::Idle(permits);
+            self.announce(LinkPhase::Idle, String::new());
             return;
         }
         self.epoch += 1;
@@ -84,6 +85,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         tokio::spawn(source.close());
         self.link = Link::Idle(permits);
         self.link_gone(now, epoch);
+        self.backoff.stood(now.saturating_duration_since(self.up_since));
         self.wait(now, fault.renew(), fault);
     }
 
@@ -98,8 +100,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         }
     }
 
-    /// Nobody reads, and nothing is in hand: the client slot is better with somebody else.
+    /// Nobody reads: the client slot is better with somebody else. What has come on credit given before goes back.
     pub(super) fn give_up_link(&mut self, now: Instant) {
+        if let Link::Up(..) = self.link {
+            self.ledger.hand_back_all(now);
+            self.settle(now);
+        }
         match std::mem::replace(&mut self.link, Link::Moving) {
             Link::Up(permits, epoch, source) => {
                 self.link = Link::Idle(permits);
@@ -108,7 +114,10 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                 info!("link given up: no stream has been attached for a minute");
                 self.announce(LinkPhase::Idle, String::new());
             }
-            Link::Waiting(permits, _) => self.link = Link::Idle(permits),
+            Link::Waiting(permits, _) => {
+                self.link = Link::Idle(permits);
+                self.announce(LinkPhase::Idle, String::new());
+            }
             other => self.link = other,
         }
     }

@@ -10,8 +10,9 @@ use crate::ledger::{InFlight, StreamId};
 /// How long a client ID is remembered after its stream has gone: longer than any lease that it may come back for.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Results that a stream may leave unread before it is given up: an application that never reads is no use.
-const UNREAD_RESULTS: usize = 1 << 20;
+/// Results that a stream may leave unread before it is given up. More than any window (`delivery.maxInFlight`), and less
+/// than gRPC clients take in one message.
+const UNREAD_RESULTS: usize = 1 << 17;
 
 /// How much an application takes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use crate::ledger::Lease;
 /// in the flow-control window of a slow reader does not hold others up.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// Bytes by which a delivery may exceed its message: numbers, tags and lengths.
-const OVERHEAD: usize = 256;
+/// Bytes by which a delivery may exceed its message: numbers, tags and lengths, and product and device once more.
+const OVERHEAD: usize = 4096;
 
 /// One response on the stream.
 #[derive(Debug)]
