@@ -1,5 +1,5 @@
 //! The platform, shared: the one lock around its state machine, the clock, and the wake-ups. Every call to the platform
-//! goes through [`Hub::with`], which afterwards wakes the connections that got something to write and the timer if the
+//! goes through [`Hub::with_state`], which afterwards wakes the connections that got something to write and the timer if the
 //! next deadline has moved closer.
 
 use std::collections::{HashMap, VecDeque};
@@ -83,8 +83,12 @@ impl Hub {
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut Platform, Now) -> R) -> R {
+        self.with_state(|state, now| act(&mut state.platform, now))
+    }
+
+    fn with_state<R>(&self, act: impl FnOnce(&mut State, Now) -> R) -> R {
         let mut state = self.lock();
-        let result = act(&mut state.platform, self.clock.now());
+        let result = act(&mut state, self.clock.now());
         self.wake(&mut state);
         result
     }
@@ -202,11 +206,15 @@ impl Seat for GroupSeat {
         if let Some(reason) = self.refused.take() {
             return Err(reason);
         }
-        let joined = self.hub.with(|platform, now| platform.join(&self.group, &self.client_id, now));
-        let client = joined.map_err(|error| error.to_string())?.map_err(|refusal| refusal.to_string())?;
+        let client = self.hub.with_state(|state, now| {
+            let joined = state.platform.join(&self.group, &self.client_id, now);
+            let client = joined.map_err(|error| error.to_string())?.map_err(|refusal| refusal.to_string())?;
+            // In the same breath: a client that an order could miss must not be seen.
+            let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };
+            state.mailboxes.insert(client, mailbox);
+            Ok::<_, String>(client)
+        })?;
         self.client = Some(client);
-        let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };
-        self.hub.lock().mailboxes.insert(client, mailbox);
         Ok(())
     }
 
@@ -241,9 +249,11 @@ impl Seat for GroupSeat {
     }
 
     fn leave(&mut self) {
-        self.call(Platform::leave);
         if let Some(client) = self.client.take() {
-            self.hub.lock().mailboxes.remove(&client);
+            self.hub.with_state(|state, now| {
+                state.platform.leave(client, now);
+                state.mailboxes.remove(&client);
+            });
         }
     }
 }

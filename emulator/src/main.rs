@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the emulator until SIGTERM or SIGINT. Logs go to stderr (`RUST_LOG` sets the level); when it is ready it prints
+    /// Run the emulator until SIGTERM or SIGINT. Logs go to stderr (`SLUICE_LOG` sets the level); when it is ready it prints
     /// one JSON line to stdout: {"amqp":"HOST:PORT","http":"HOST:PORT","ca":"FILE"}.
     Run(Run),
 }
@@ -45,7 +45,7 @@ struct Run {
 
 fn main() -> Result<()> {
     let Arguments { command: Command::Run(run) } = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

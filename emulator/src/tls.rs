@@ -1,9 +1,9 @@
 //! The emulator's own certificate authority and its server certificate. The CA is kept in a directory, so that a client
 //! that trusts it goes on trusting it; the server certificate is made anew at every start.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,14 +104,18 @@ fn ca_params() -> CertificateParams {
 
 fn write_private(path: &Path, content: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // A file that was there has kept its mode.
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(content.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
 
     #[test]
     fn the_ca_stays_the_same_and_its_key_is_private() {
@@ -120,9 +124,18 @@ mod tests {
         let second = Authority::open(Some(dir.path())).unwrap();
         assert_eq!(first.pem(), second.pem());
         assert_eq!(first.issuer.key().serialize_der(), second.issuer.key().serialize_der());
-        let mode = fs::metadata(dir.path().join("ca.key")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(mode(&dir.path().join("ca.key")), 0o600);
         second.acceptor().unwrap();
+    }
+
+    #[test]
+    fn a_key_file_that_others_could_read_becomes_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let key_path = dir.path().join("ca.key");
+        fs::write(&key_path, "").unwrap();
+        fs::set_permissions(&key_path, Permissions::from_mode(0o644)).unwrap();
+        Authority::open(Some(dir.path())).unwrap();
+        assert_eq!(mode(&key_path), 0o600);
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(crate) struct Args {
 
 /// Builds for release and runs the benchmark.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let binaries = workspace::build_release(&["sluice-sidecar", "sluice-tests"])?;
+    let binaries =
+        workspace::build(["--release", "--bins", "--package", "sluice-sidecar", "--package", "sluice-tests"])?;
     let find = |name: &str| binaries.get(name).with_context(|| format!("the build made no binary `{name}`"));
     let mut bench = Command::new(find("bench")?);
     bench.arg("--sidecar").arg(find("sluice-sidecar")?).args(["--only", &args.only]);

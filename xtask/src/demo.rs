@@ -10,13 +10,15 @@ mod stack;
 mod tally;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
+    io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     audit::{Audit, Findings},
@@ -42,6 +44,10 @@ const CONNECT: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(60);
 /// How often a sidecar that died is started again before the demo gives up.
 const RESTARTS: u32 = 20;
+/// The most real-time messages per second that the platform pushes over one connection (PLATFORM.md 1.8).
+const MAX_RATE: u32 = 1_000;
+/// What is said before the sidecar's PID, for whoever wants to see it die.
+pub(crate) const TRY: &str = "try `kill -9 ";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -49,9 +55,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
 
-    /// Messages per second, of all devices together. The platform pushes at most 1,000 a second to one sidecar.
-    #[arg(long, value_name = "R", default_value_t = 800, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Messages per second, of all devices together; at most 1,000, as many as the platform pushes over one connection.
+    #[arg(long, value_name = "R", default_value_t = 800, value_parser = rate_within_cap)]
     rate: u32,
+
+    /// Take the binaries of emulator, sidecar and application from here, instead of building them for release.
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
 
     /// Print nothing on standard output but the result, as one line of JSON.
     #[arg(long)]
@@ -60,7 +70,10 @@ pub(crate) struct Args {
 
 /// Runs the demo. Succeeds only if every published message was accepted, and not before its ack.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let binaries = workspace::build_release(&PACKAGES)?;
+    let binaries = match &args.binaries {
+        Some(directory) => PACKAGES.map(|name| (name.to_owned(), directory.join(name))).into(),
+        None => build()?,
+    };
     let interrupts = Interrupts::watch()?;
     let mut screen = Screen::new(args.json);
 
@@ -72,11 +85,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         stack.emulator_process.pid(),
         stack.sidecar.pid(),
         stack.application.pid()
-    ))?;
+    ));
     screen.say(&format!(
-        "try `kill -9 {}`: what it held comes again after {RETRY_SECONDS} s (on the platform: about a minute)",
+        "{TRY}{}`: what it held comes again after {RETRY_SECONDS} s (on the platform: about a minute)",
         stack.sidecar.pid()
-    ))?;
+    ));
 
     let mut demo = Demo {
         stack,
@@ -92,14 +105,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     demo.wait_for_link()?;
     let (report, findings) = demo.play(args)?;
-    demo.screen.say(&report.to_string())?;
+    demo.screen.say(&report.to_string());
     if !findings.examples.is_empty() {
-        demo.screen.say(&format!("such as the messages {}", findings.examples.join(", ")))?;
+        demo.screen.say(&format!("such as the messages {}", findings.examples.join(", ")));
     }
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?).context("printing the result")?;
     }
     Ok(if findings.none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn build() -> Result<HashMap<String, PathBuf>> {
+    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+    workspace::build(["--release", "--bins"].into_iter().chain(packages))
+}
+
+/// Reads a rate, and refuses one at which a backlog would grow, which looks like loss when the demo ends.
+fn rate_within_cap(text: &str) -> Result<u32, String> {
+    let rate: u32 = text.parse().map_err(|_| "not a number of messages per second".to_owned())?;
+    if (1..=MAX_RATE).contains(&rate) {
+        return Ok(rate);
+    }
+    Err(format!(
+        "must be 1 to {MAX_RATE}: the platform pushes no more than {MAX_RATE} messages a second over one connection, and \
+         what is published beyond that waits in its backlog"
+    ))
 }
 
 /// A demo under way.
@@ -138,7 +168,8 @@ impl Demo {
         self.stack.emulator.start_devices(args.rate, DEVICES)?;
         self.start = Instant::now();
         let end = args.seconds.map(|seconds| self.start + Duration::from_secs(seconds));
-        while self.interrupts.count() == 0 && end.is_none_or(|end| Instant::now() < end) {
+        // Without an end of its own it ends with its screen, rather than go on where nobody sees it.
+        while self.interrupts.count() == 0 && end.map_or_else(|| !self.screen.is_gone(), |end| Instant::now() < end) {
             self.tick()?;
         }
         self.stack.emulator.stop_devices()?;
@@ -146,7 +177,7 @@ impl Demo {
 
         let interrupts = self.interrupts.count();
         let deadline = Instant::now() + DRAIN;
-        self.screen.say("devices stopped, waiting for what is under way")?;
+        self.screen.say("devices stopped, waiting for what is under way");
         self.tick()?;
         while self.counts.accepted < self.counts.published && Instant::now() < deadline {
             ensure!(self.interrupts.count() == interrupts, "interrupted while messages were under way");
@@ -174,7 +205,8 @@ impl Demo {
             self.look_at_fates()?;
         }
         let figures = self.figures();
-        Ok(self.screen.figures(&figures)?)
+        self.screen.figures(&figures);
+        Ok(())
     }
 
     fn mend_sidecar(&mut self) -> Result<()> {
@@ -186,12 +218,13 @@ impl Demo {
         let died = self.stack.sidecar.pid();
         self.stack.restart_sidecar()?;
         let started = self.stack.sidecar.pid();
-        Ok(self.screen.say(&format!("sidecar {died} has ended ({status}); started again as {started}"))?)
+        self.screen.say(&format!("sidecar {died} has ended ({status}); started again as {started}"));
+        Ok(())
     }
 
     fn look_at_fates(&mut self) -> Result<()> {
         let fates = self.stack.emulator.fates(self.audit.after())?;
-        self.audit.look_at(fates, &self.tally);
+        self.audit.look_at(fates, &mut self.tally);
         Ok(())
     }
 
@@ -228,4 +261,19 @@ fn take_journal(tally: &mut Tally, lines: impl IntoIterator<Item = String>) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_above_the_platforms_cap_is_refused_with_the_reason() {
+        assert_eq!(rate_within_cap("1"), Ok(1));
+        assert_eq!(rate_within_cap("1000"), Ok(1_000));
+        for beyond in ["0", "1001"] {
+            assert!(rate_within_cap(beyond).unwrap_err().contains("over one connection"), "{beyond}");
+        }
+        assert!(rate_within_cap("fast").unwrap_err().contains("not a number"));
+    }
 }

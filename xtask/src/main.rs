@@ -5,11 +5,16 @@
 mod bench;
 mod demo;
 mod interrupt;
+mod leash;
 mod proto;
+mod rehearsal;
 mod test;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -30,6 +35,9 @@ enum Command {
     Test,
     /// Generate the committed Rust code of sluice-proto from its .proto files.
     Proto(proto::Args),
+    /// Run a program that ends when the process that started it does.
+    #[command(hide = true)]
+    Leash(leash::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,9 +46,11 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test => test::run().map(|()| ExitCode::SUCCESS),
         Command::Proto(args) => proto::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Leash(args) => leash::run(&args).map(|never| match never {}),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        // The terminal may be gone, and that is no reason to panic.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
         ExitCode::FAILURE
     })
 }

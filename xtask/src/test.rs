@@ -7,32 +7,44 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{proto, workspace};
+use crate::{proto, rehearsal, workspace};
 
 /// Runs one stage after the other until one fails, then says how long each took.
 pub(crate) fn run() -> Result<()> {
-    let mut times = Vec::new();
-    let result = stages(&mut times);
+    let mut stages = Stages::default();
+    let result = stages.run_all();
     eprintln!();
-    for (name, time) in times {
+    for (name, time) in stages.times {
         eprintln!("{name:<32} {:>7.1} s", time.as_secs_f64());
     }
     result
 }
 
-fn stages(times: &mut Vec<(&'static str, Duration)>) -> Result<()> {
-    let mut stage = |name, work: &dyn Fn() -> Result<()>| {
+#[derive(Default)]
+struct Stages {
+    times: Vec<(&'static str, Duration)>,
+}
+
+impl Stages {
+    fn run_all(&mut self) -> Result<()> {
+        self.run("generated code is up to date", proto::check)?;
+        // All targets at once, so that the binaries which the end-to-end tests start are built with what the tests are
+        // built with, and nothing is built twice.
+        let binaries = self.run("build", || workspace::build(["--workspace", "--all-targets"]))?;
+        self.run("test", || succeed(workspace::cargo().args(["test", "--workspace"])))?;
+        let xtask = binaries.get("xtask").context("the build made no binary `xtask`")?;
+        self.run("demo: the sidecar is killed", || rehearsal::killed_sidecar(xtask))?;
+        self.run("demo: Ctrl-C", || rehearsal::interrupt(xtask))?;
+        self.run("demo: the terminal is closed", || rehearsal::hangup(xtask))
+    }
+
+    fn run<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         eprintln!("==> {name}");
         let start = Instant::now();
         let result = work();
-        times.push((name, start.elapsed()));
+        self.times.push((name, start.elapsed()));
         result
-    };
-    stage("generated code is up to date", &proto::check)?;
-    // All targets at once, so that the binaries which the end-to-end tests start are built with what the tests are built
-    // with, and nothing is built twice.
-    stage("build", &|| succeed(workspace::cargo().args(["build", "--workspace", "--all-targets"])))?;
-    stage("test", &|| succeed(workspace::cargo().args(["test", "--workspace"])))
+    }
 }
 
 /// Runs a command to its end, its output shown as it comes.

@@ -23,11 +23,10 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Builds the binaries of `packages` for release, its progress on standard error. Returns where they are, by name.
-pub(crate) fn build_release(packages: &[&str]) -> Result<HashMap<String, PathBuf>> {
+/// Calls `cargo build` with `arguments`, its progress on standard error. Returns where the binaries are, by name.
+pub(crate) fn build<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<HashMap<String, PathBuf>> {
     let mut cargo = cargo();
-    cargo.args(["build", "--release", "--bins", "--message-format=json-render-diagnostics"]);
-    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+    cargo.args(["build", "--message-format=json-render-diagnostics"]).args(arguments);
     let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting cargo build")?;
 
     let mut binaries = HashMap::new();
@@ -47,13 +46,19 @@ fn binary(line: &str) -> Option<(String, PathBuf)> {
     struct Message {
         executable: Option<PathBuf>,
         target: Target,
+        profile: Profile,
     }
     #[derive(Deserialize)]
     struct Target {
         name: String,
     }
+    #[derive(Deserialize)]
+    struct Profile {
+        test: bool,
+    }
     let message: Message = serde_json::from_str(line).ok()?;
-    Some((message.target.name, message.executable?))
+    let built = (message.target.name, message.executable?);
+    (!message.profile.test).then_some(built)
 }
 
 #[cfg(test)]
@@ -62,14 +67,15 @@ mod tests {
 
     #[test]
     fn a_built_binary_is_found_in_the_messages_of_cargo() {
-        let line = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"b"},"executable":"/t/release/b"}"#;
+        let line = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"b"},"profile":{"test":false},"executable":"/t/release/b"}"#;
         assert_eq!(binary(line), Some(("b".to_owned(), PathBuf::from("/t/release/b"))));
     }
 
     #[test]
-    fn libraries_and_other_messages_are_passed_over() {
+    fn libraries_tests_and_other_messages_are_passed_over() {
         for line in [
-            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"l"},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"l"},"profile":{"test":false},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"b"},"profile":{"test":true},"executable":"/t/debug/deps/b-1"}"#,
             r#"{"reason":"build-finished","success":true}"#,
             "",
         ] {

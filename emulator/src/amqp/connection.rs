@@ -2,14 +2,17 @@
 //! out. What a client may do is what the platform allows (PLATFORM.md 1.1): sessions, one receiver link over all of them,
 //! no sender link. Which AMQP condition the platform closes with is documented nowhere; those here are the emulator's.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use fe2o3_amqp_types::definitions::{
-    AmqpError, ConnectionError, Error, ErrorCondition, Fields, Handle, ReceiverSettleMode, Role, SenderSettleMode,
-    SessionError,
+    AmqpError, ConnectionError, Error, ErrorCondition, Fields, Handle, LinkError, ReceiverSettleMode, Role,
+    SenderSettleMode, SessionError,
 };
 use fe2o3_amqp_types::messaging::DeliveryState;
 use fe2o3_amqp_types::performatives::{Attach, Begin, Close, Detach, Disposition, End, Flow, Open, Performative};
@@ -235,32 +238,40 @@ impl<S: Seat> Connection<S> {
                 self.phase = Phase::Dropped;
             }
             Order::Detach(failure) => {
-                if let Some(link) = self.drop_link(now) {
-                    if let Some(session) = self.sessions.get_mut(&link.channel) {
-                        session.handles.insert(link.handle, HandleUse::Detached);
-                    }
-                    let written = self.put(link.channel, &refusal(link.handle, failure));
-                    if let Err(failure) = written {
-                        self.fail(failure, now);
-                    }
+                if let Err(failure) = self.detach_link(failure, now) {
+                    self.fail(failure, now);
                 }
             }
         }
     }
 
+    /// Detaches the link, if there is one, with an error.
+    fn detach_link(&mut self, failure: Failure, now: Micros) -> Result<(), Failure> {
+        let Some(link) = self.drop_link(now) else { return Ok(()) };
+        if let Some(session) = self.sessions.get_mut(&link.channel) {
+            session.handles.insert(link.handle, HandleUse::Detached);
+        }
+        self.put(link.channel, &refusal(link.handle, failure))
+    }
+
     /// Writes the deliveries that are ready, as far as the session's window and the socket allow.
     pub(crate) fn pump(&mut self, now: Micros) {
-        if let Err(failure) = self.try_pump() {
+        if let Err(failure) = self.try_pump(now) {
             self.fail(failure, now);
         }
     }
 
-    fn try_pump(&mut self) -> Result<(), Failure> {
+    fn try_pump(&mut self, now: Micros) -> Result<(), Failure> {
         let Some(link) = &mut self.link else { return Ok(()) };
         let Some(session) = self.sessions.get_mut(&link.channel) else { return Ok(()) };
         while self.out.len() < HIGH_WATER {
             if link.queue().is_empty() {
                 self.seat.fetch(FETCH, link.queue());
+            }
+            // What the platform does with a message that the client does not take is undocumented. It must not be sent
+            // (AMQP 1.0, 2.7.3), and to pass over it in silence would hide it; so the link goes, and says why.
+            if let Some(words) = link.oversized() {
+                return self.detach_link(Failure::new(LinkError::MessageSizeExceeded, words), now);
             }
             if !link.write_next(session, self.max_frame, &mut self.out)? {
                 break;
@@ -418,7 +429,7 @@ impl<S: Seat> Connection<S> {
             Role::Receiver => None,
         };
         session.handles.insert(handle, if refused.is_some() { HandleUse::Detached } else { HandleUse::Link });
-        let link = Link::new(channel, handle, session);
+        let link = Link::new(channel, handle, attach.max_message_size, session);
         self.put(channel, &attach_reply(attach, refused.is_some()))?;
         if let Some(words) = refused {
             return self.put(channel, &refusal(handle, Failure::new(AmqpError::NotAllowed, words)));

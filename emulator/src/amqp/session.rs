@@ -84,6 +84,8 @@ pub(super) struct Link {
     pub(super) handle: u32,
     /// The delivery-id of the link's delivery number 0.
     base: u32,
+    /// The largest message that the client takes, in bytes.
+    max_message_size: u64,
     delivery_count: u32,
     credit: u32,
     queue: VecDeque<Outgoing>,
@@ -92,9 +94,26 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(channel: u16, handle: u32, session: &Session) -> Self {
-        let base = session.next_delivery_id;
-        Self { channel, handle, base, delivery_count: 0, credit: 0, queue: VecDeque::new(), sent: 0 }
+    /// A link without credit. A `max_message_size` of `None` or 0 is no limit (AMQP 1.0, 2.7.3).
+    pub(super) fn new(channel: u16, handle: u32, max_message_size: Option<u64>, session: &Session) -> Self {
+        Self {
+            channel,
+            handle,
+            base: session.next_delivery_id,
+            max_message_size: max_message_size.filter(|&size| size > 0).unwrap_or(u64::MAX),
+            delivery_count: 0,
+            credit: 0,
+            queue: VecDeque::new(),
+            sent: 0,
+        }
+    }
+
+    /// Says what is wrong if the next message is larger than the client takes.
+    pub(super) fn oversized(&self) -> Option<String> {
+        let Some(Outgoing::Push { body, .. }) = self.queue.front() else { return None };
+        let limit = self.max_message_size;
+        (body.len() as u64 > limit)
+            .then(|| format!("the next message has {} bytes, but the link's max-message-size is {limit}", body.len()))
     }
 
     /// The link's number of the delivery with this delivery-id.

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{GROUP, emulator, eventually};
-use crate::{Emulator, Limits};
+use super::{GROUP, emulator, eventually, patient};
+use crate::Emulator;
 
 /// Asks the admin API; the status and the JSON of its answer.
 async fn ask(emulator: &Emulator, method: &'static str, path: &str, body: Option<String>) -> (u16, Value) {
@@ -31,7 +31,7 @@ async fn post(emulator: &Emulator, path: &str, body: &Value) -> (u16, Value) {
 
 #[tokio::test]
 async fn what_is_published_can_be_followed_to_its_end() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     let messages = json!({"messages": [
         {"topic": "/pk/dn/user/get", "payload": "aGVsbG8="},
@@ -80,7 +80,7 @@ async fn what_is_published_can_be_followed_to_its_end() {
 
 #[tokio::test]
 async fn bad_input_is_answered_with_a_reason() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let message = |message: Value| json!({"messages": [message]});
     for (path, body, status, reason) in [
         ("/admin/publish", json!({}), 400, "messages"),
@@ -118,7 +118,7 @@ async fn bad_input_is_answered_with_a_reason() {
 
 #[tokio::test]
 async fn faults_say_how_many_they_hit() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 1).await;
     assert_eq!(post(&emulator, "/admin/faults", &json!({"action": "close", "client": "x"})).await.1["affected"], 0);
     let detach = json!({"action": "detach", "group": GROUP, "client": "c"});
@@ -130,7 +130,7 @@ async fn faults_say_how_many_they_hit() {
 
 #[tokio::test]
 async fn devices_start_and_stop() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     assert_eq!(get(&emulator, "/admin/devices").await.1, json!({"running": false, "published": 0}));
     let (status, _) = post(&emulator, "/admin/devices", &json!({"rate": 1000, "devices": 5})).await;
     assert_eq!(status, 200);

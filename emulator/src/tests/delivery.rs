@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use fe2o3_amqp_types::definitions::{Handle, Role};
 use fe2o3_amqp_types::messaging::{Accepted, DeliveryState, Received, Rejected, Released};
-use fe2o3_amqp_types::performatives::{Detach, Performative};
+use fe2o3_amqp_types::performatives::{Attach, Detach, Performative};
 
-use super::client::{Client, disposition, flow, open};
-use super::{GROUP, draft, emulator, eventually, hasty, millis};
+use super::client::{Client, attach, disposition, flow, open};
+use super::{GROUP, draft, emulator, eventually, hasty, millis, patient};
 use crate::{Draft, Limits};
 
 #[tokio::test]
 async fn a_message_arrives_unsettled_and_is_forgotten_when_accepted() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     let ids = emulator.hub().publish(GROUP, &[draft(b"payload")]).unwrap();
     assert_eq!(ids[0].len(), 19);
@@ -28,27 +28,27 @@ async fn a_message_arrives_unsettled_and_is_forgotten_when_accepted() {
 
 #[tokio::test]
 async fn no_more_comes_than_there_is_credit_for() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 3).await;
     emulator.hub().publish(GROUP, &vec![draft(b"x"); 10]).unwrap();
     for _ in 0..3 {
         client.transfer().await;
     }
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing().await;
     // Two more than the client has seen when it says so; and again from a view that is behind.
     client.grant(3, 2).await;
     client.transfer().await;
     client.transfer().await;
     client.grant(3, 3).await;
     client.transfer().await;
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing().await;
     client.accept(0, 5).await;
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing().await;
 }
 
 #[tokio::test]
 async fn a_drain_is_answered_when_what_is_there_has_come() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 0).await;
     emulator.hub().publish(GROUP, &vec![draft(b"x"); 2]).unwrap();
     let mut drain = flow(0, 5);
@@ -59,7 +59,7 @@ async fn a_drain_is_answered_when_what_is_there_has_come() {
     let Performative::Flow(reply) = client.receive().await else { panic!("a flow") };
     assert_eq!((reply.delivery_count, reply.link_credit, reply.drain), (Some(5), Some(0), true));
     emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing().await;
     // Five of the link's count are gone, but only two transfers have come.
     let mut more = flow(5, 1);
     more.next_incoming_id = Some(2);
@@ -69,7 +69,7 @@ async fn a_drain_is_answered_when_what_is_there_has_come() {
 
 #[tokio::test]
 async fn an_echo_tells_where_link_and_session_stand() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 4).await;
     emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
     client.transfer().await;
@@ -86,7 +86,7 @@ async fn an_echo_tells_where_link_and_session_stand() {
 
 #[tokio::test]
 async fn the_sessions_window_holds_frames_back() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::authenticated(&emulator, "c").await;
     client.send(0, &open(60_000)).await;
     client.receive().await;
@@ -98,17 +98,17 @@ async fn the_sessions_window_holds_frames_back() {
     emulator.hub().publish(GROUP, &vec![draft(b"x"); 5]).unwrap();
     client.transfer().await;
     client.transfer().await;
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing_within(2).await;
     let mut window = flow(2, 8);
     window.incoming_window = 1;
     client.send(0, &window).await;
     client.transfer().await;
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing_within(3).await;
 }
 
 #[tokio::test]
 async fn a_message_larger_than_the_clients_frames_comes_in_several() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::authenticated(&emulator, "c").await;
     let mut small = open(60_000);
     small.max_frame_size = 512.into();
@@ -134,22 +134,34 @@ async fn a_message_larger_than_the_clients_frames_comes_in_several() {
 }
 
 #[tokio::test]
+async fn a_message_larger_than_the_client_takes_costs_it_the_link() {
+    let emulator = emulator(patient()).await;
+    let mut client = Client::begun(&emulator, "c").await;
+    client.send(0, &Attach { max_message_size: Some(1_000), ..attach(0, Role::Receiver) }).await;
+    assert!(matches!(client.receive().await, Performative::Attach(_)));
+    client.grant(0, 10).await;
+    let large = Draft { payload: vec![0; 1_000].into(), ..draft(b"") };
+    emulator.hub().publish(GROUP, &[draft(b"x"), large]).unwrap();
+    client.transfer().await;
+    assert_eq!(client.detached().await, "amqp:link:message-size-exceeded");
+    assert_eq!(emulator.hub().counts(GROUP).unwrap().backlog, 2);
+}
+
+#[tokio::test]
 async fn what_is_not_answered_in_time_comes_again() {
-    let emulator = emulator(hasty()).await;
+    let emulator = emulator(Limits { ack_timeout: millis(200), ..hasty() }).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
-    emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
+    let ids = emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
     let (_, first) = client.transfer().await;
     let (transfer, second) = client.transfer().await;
     assert_eq!((transfer.delivery_id, &first), (Some(1), &second));
-    client.accept(1, 1).await;
-    let hub = emulator.hub();
-    eventually("it is accepted", || hub.counts(GROUP).unwrap().accepted == 1).await;
-    assert_eq!(hub.counts(GROUP).unwrap().expired, 1);
+    let fate: Vec<_> = emulator.hub().fate(&ids[0]).unwrap().iter().map(|line| line.event).collect();
+    assert!(fate.starts_with(&["published", "pushed", "expired", "backlog", "pushed"]), "{fate:?}");
 }
 
 #[tokio::test]
 async fn what_came_while_nobody_was_there_is_delivered_from_the_backlog() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     emulator.hub().publish(GROUP, &vec![draft(b"x"); 30]).unwrap();
     assert_eq!(emulator.hub().counts(GROUP).unwrap().backlog, 30);
     let mut client = Client::attached(&emulator, "c", 100).await;
@@ -176,7 +188,7 @@ async fn what_a_lost_connection_held_comes_to_another_client() {
 
 #[tokio::test]
 async fn outcomes_are_counted_by_name_and_ranges_count_in_full() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     emulator.hub().publish(GROUP, &vec![draft(b"x"); 8]).unwrap();
     for _ in 0..8 {
@@ -198,7 +210,7 @@ async fn outcomes_are_counted_by_name_and_ranges_count_in_full() {
 
 #[tokio::test]
 async fn an_outcome_that_is_not_settled_is_settled_by_the_emulator() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
     client.transfer().await;
@@ -212,7 +224,7 @@ async fn an_outcome_that_is_not_settled_is_settled_by_the_emulator() {
 
 #[tokio::test]
 async fn an_inverted_range_is_an_error_and_a_wide_one_is_not() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
     client.transfer().await;
@@ -225,7 +237,7 @@ async fn an_inverted_range_is_an_error_and_a_wide_one_is_not() {
 
 #[tokio::test]
 async fn an_answer_for_a_link_that_is_gone_counts_for_nothing() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     emulator.hub().publish(GROUP, &[draft(b"x")]).unwrap();
     client.transfer().await;
@@ -235,7 +247,7 @@ async fn an_answer_for_a_link_that_is_gone_counts_for_nothing() {
     client.attach(0).await;
     client.accept(0, 0).await;
     client.grant(0, 0).await;
-    client.hears_nothing(millis(50)).await;
+    client.hears_nothing().await;
     let counts = emulator.hub().counts(GROUP).unwrap();
     assert_eq!((counts.accepted, counts.backlog), (0, 1));
 }

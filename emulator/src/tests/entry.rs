@@ -1,5 +1,7 @@
 //! Getting in: TLS, SASL, the open, and the limits on how many may.
 
+use std::time::Duration;
+
 use fe2o3_amqp_types::performatives::Performative;
 use fe2o3_amqp_types::sasl::{SaslCode, SaslInit};
 use serde_amqp::Value;
@@ -7,14 +9,14 @@ use serde_amqp::primitives::Symbol;
 use sluice_cloud::sign::{ConnectIdentity, SignMethod};
 
 use super::client::{Client, identity, open};
-use super::{emulator, millis};
+use super::{emulator, patient};
 use crate::amqp::sasl::{AMQP_HEADER, SASL_HEADER};
 use crate::config::{TokenEntry, Wire};
 use crate::{Config, Emulator, Limits};
 
 #[tokio::test]
 async fn every_sign_method_gets_in_with_the_right_secret() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     for sign_method in SignMethod::ALL {
         let mut client = Client::dial(&emulator).await;
         let identity = ConnectIdentity { sign_method, ..identity("c") };
@@ -24,7 +26,7 @@ async fn every_sign_method_gets_in_with_the_right_secret() {
 
 #[tokio::test]
 async fn who_is_not_known_here_is_told_auth_and_nothing_else() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let strangers = [
         ("a wrong secret", identity("c"), "othersecret"),
         ("an unknown key", ConnectIdentity { access_key_id: "otherid".into(), ..identity("c") }, "testsecret"),
@@ -48,7 +50,7 @@ async fn who_is_not_known_here_is_told_auth_and_nothing_else() {
 
 #[tokio::test]
 async fn a_mechanism_that_is_not_offered_is_refused() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::dial(&emulator).await;
     client.offered_mechanisms().await;
     client.send_sasl(&SaslInit { mechanism: Symbol::from("ANONYMOUS"), initial_response: None, hostname: None }).await;
@@ -58,7 +60,7 @@ async fn a_mechanism_that_is_not_offered_is_refused() {
 
 #[tokio::test]
 async fn who_does_not_begin_with_sasl_is_shown_its_header_and_left() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     for header in [AMQP_HEADER, *b"GET / HT", *b"AMQP\x00\x00\x09\x01"] {
         let mut client = Client::dial(&emulator).await;
         client.write(&header).await;
@@ -91,16 +93,16 @@ async fn a_security_token_of_any_length_gets_in() {
 
 #[tokio::test]
 async fn who_does_not_authenticate_in_time_is_cut_off() {
-    let emulator = emulator(Limits { auth_deadline: millis(100), ..Limits::default() }).await;
-    Client::dial(&emulator).await.ended().await;
-    let mut client = Client::dial(&emulator).await;
-    client.write(&SASL_HEADER[..4]).await;
-    client.ended().await;
+    let emulator = emulator(Limits { auth_deadline: Duration::from_secs(2), ..patient() }).await;
+    let (mut silent, mut slow) = tokio::join!(Client::dial(&emulator), Client::dial(&emulator));
+    slow.write(&SASL_HEADER[..4]).await;
+    silent.ended().await;
+    slow.ended().await;
 }
 
 #[tokio::test]
 async fn an_idle_time_out_outside_the_platforms_range_is_refused() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     for (idle_time_out, accepted) in
         [(Some(30_000), true), (Some(300_000), true), (Some(29_999), false), (Some(300_001), false), (None, false)]
     {
@@ -133,7 +135,7 @@ async fn an_open_of_four_kilobytes_is_fine_in_both_directions() {
 
 #[tokio::test]
 async fn one_client_too_many_is_told_so() {
-    let emulator = emulator(Limits { clients_per_group: 2, ..Limits::default() }).await;
+    let emulator = emulator(Limits { clients_per_group: 2, ..patient() }).await;
     let _first = Client::begun(&emulator, "a").await;
     let mut second = Client::begun(&emulator, "b").await;
     let mut third = Client::authenticated(&emulator, "c").await;
@@ -150,7 +152,7 @@ async fn one_client_too_many_is_told_so() {
 
 #[tokio::test]
 async fn one_attempt_too_many_in_a_minute_is_told_so() {
-    let emulator = emulator(Limits { connect_attempts_per_minute: 2, ..Limits::default() }).await;
+    let emulator = emulator(Limits { connect_attempts_per_minute: 2, ..patient() }).await;
     let mut wrong = Client::dial(&emulator).await;
     assert_eq!(wrong.authenticate(&identity("c"), "othersecret").await, SaslCode::Auth);
     let _right = Client::begun(&emulator, "c").await;

@@ -1,12 +1,12 @@
 //! What an admin does to connections, and the emulator's own end.
 
 use super::client::Client;
-use super::{GROUP, draft, emulator, eventually, hasty};
-use crate::{Fault, Limits};
+use super::{GROUP, draft, emulator, eventually, hasty, patient};
+use crate::Fault;
 
 #[tokio::test]
 async fn a_close_carries_the_condition_that_was_asked_for() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut one = Client::attached(&emulator, "one", 1).await;
     let mut two = Client::attached(&emulator, "two", 1).await;
     let fault = Fault::Close { condition: "vendor:9602".into(), description: "load balancing".into() };
@@ -39,7 +39,7 @@ async fn a_detached_link_can_be_attached_again_on_the_same_connection() {
 
 #[tokio::test]
 async fn a_dropped_connection_ends_without_a_word() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     assert_eq!(emulator.hub().inject(None, None, &Fault::Drop), Ok(1));
     client.ended().await;
@@ -49,7 +49,7 @@ async fn a_dropped_connection_ends_without_a_word() {
 
 #[tokio::test]
 async fn a_shutdown_closes_every_connection_in_good_order() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
     let _not_open = Client::dial(&emulator).await;
     let address = emulator.amqp_addr();

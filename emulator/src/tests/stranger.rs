@@ -9,12 +9,11 @@ use fe2o3_amqp::types::primitives::{SimpleValue, Value};
 use sluice_cloud::secret::SecretString;
 
 use super::client::{dial, identity};
-use super::{GROUP, draft, emulator, eventually};
-use crate::Limits;
+use super::{GROUP, draft, emulator, eventually, patient};
 
 #[tokio::test]
 async fn fe2o3s_receiver_receives_accepts_and_takes_its_leave() {
-    let emulator = emulator(Limits::default()).await;
+    let emulator = emulator(patient()).await;
     let credentials = identity("fe2o3").sign(&SecretString::from("testsecret")).unwrap();
     let (username, password) = (credentials.user_name.expose().to_owned(), credentials.password.expose().to_owned());
     let mut connection = Connection::builder()

@@ -53,7 +53,7 @@ impl Audit {
 
     /// Looks at messages in the order of publication. What is not yet accepted and acknowledged stays open, and is to be
     /// shown again.
-    pub(crate) fn look_at(&mut self, fates: Vec<Fate>, tally: &Tally) {
+    pub(crate) fn look_at(&mut self, fates: Vec<Fate>, tally: &mut Tally) {
         for fate in fates {
             if fate.seq > self.seen {
                 self.seen = fate.seq;
@@ -64,6 +64,7 @@ impl Audit {
             match (fate.accepted_at_us, tally.first_ack_us(&fate.id)) {
                 (Some(accepted), Some(acked)) => {
                     self.open.remove(&fate.seq);
+                    tally.settled(&fate.id);
                     if accepted < acked {
                         self.findings.accepted_before_ack += 1;
                         self.findings.example(fate.id);
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn messages_accepted_after_their_ack_are_in_order() {
         let mut audit = Audit::default();
-        audit.look_at(vec![fate(1, Some(100)), fate(2, Some(200))], &acked(&[("m1", 99), ("m2", 200)]));
+        audit.look_at(vec![fate(1, Some(100)), fate(2, Some(200))], &mut acked(&[("m1", 99), ("m2", 200)]));
         assert_eq!(audit.after(), 2);
         assert_eq!(audit.conclude(2), Findings::default());
     }
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn a_message_accepted_before_its_ack_is_found() {
         let mut audit = Audit::default();
-        audit.look_at(vec![fate(1, Some(100))], &acked(&[("m1", 101)]));
+        audit.look_at(vec![fate(1, Some(100))], &mut acked(&[("m1", 101)]));
         let findings = audit.conclude(1);
         assert_eq!((findings.lost, findings.accepted_before_ack), (0, 1));
         assert_eq!(findings.examples, ["m1"]);
@@ -125,31 +126,31 @@ mod tests {
     #[test]
     fn a_message_accepted_without_an_ack_is_found() {
         let mut audit = Audit::default();
-        audit.look_at(vec![fate(1, Some(100))], &acked(&[]));
+        audit.look_at(vec![fate(1, Some(100))], &mut acked(&[]));
         assert_eq!(audit.conclude(1).accepted_before_ack, 1);
     }
 
     #[test]
     fn a_message_that_is_never_accepted_is_lost_even_if_acknowledged() {
         let mut audit = Audit::default();
-        audit.look_at(vec![fate(1, None)], &acked(&[("m1", 1)]));
+        audit.look_at(vec![fate(1, None)], &mut acked(&[("m1", 1)]));
         assert_eq!(audit.conclude(1).lost, 1);
     }
 
     #[test]
     fn a_message_that_the_platform_knows_nothing_of_is_lost() {
         let mut audit = Audit::default();
-        audit.look_at(vec![fate(1, Some(2))], &acked(&[("m1", 1)]));
+        audit.look_at(vec![fate(1, Some(2))], &mut acked(&[("m1", 1)]));
         assert_eq!(audit.conclude(3).lost, 2);
     }
 
     #[test]
     fn an_open_message_is_looked_at_again_and_the_others_are_not() {
         let mut audit = Audit::default();
-        let tally = acked(&[("m1", 1), ("m2", 5), ("m3", 1)]);
-        audit.look_at(vec![fate(1, Some(2)), fate(2, None), fate(3, Some(2))], &tally);
+        let mut tally = acked(&[("m1", 1), ("m2", 5), ("m3", 1)]);
+        audit.look_at(vec![fate(1, Some(2)), fate(2, None), fate(3, Some(2))], &mut tally);
         assert_eq!(audit.after(), 1);
-        audit.look_at(vec![fate(2, Some(6)), fate(3, Some(2)), fate(4, None)], &tally);
+        audit.look_at(vec![fate(2, Some(6)), fate(3, Some(2)), fate(4, None)], &mut tally);
         assert_eq!(audit.after(), 3);
         assert_eq!(audit.conclude(4), Findings { lost: 1, examples: vec!["m4".to_owned()], ..Findings::default() });
     }
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn only_some_examples_are_kept() {
         let mut audit = Audit::default();
-        audit.look_at((1..100).map(|seq| fate(seq, None)).collect(), &acked(&[]));
+        audit.look_at((1..100).map(|seq| fate(seq, None)).collect(), &mut acked(&[]));
         let findings = audit.conclude(99);
         assert_eq!((findings.lost, findings.examples.len()), (99, EXAMPLES));
     }

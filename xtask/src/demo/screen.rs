@@ -31,6 +31,7 @@ pub(crate) struct Screen {
     /// How many lines of figures stand above the cursor.
     drawn: usize,
     last_line: Option<Duration>,
+    gone: bool,
 }
 
 impl Screen {
@@ -41,11 +42,25 @@ impl Screen {
         } else {
             (Box::new(io::stdout()), io::stdout().is_terminal())
         };
-        Self { out, in_place, drawn: 0, last_line: None }
+        Self { out, in_place, drawn: 0, last_line: None, gone: false }
+    }
+
+    /// Whether nobody can see it any more: the terminal was closed, or the reader of a pipe has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Shows the figures: in place of the former ones on a terminal, else as a line, at most once a second.
-    pub(crate) fn figures(&mut self, figures: &Figures) -> io::Result<()> {
+    pub(crate) fn figures(&mut self, figures: &Figures) {
+        self.gone |= self.try_figures(figures).is_err();
+    }
+
+    /// Shows a line that stays.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.gone |= self.try_say(text).is_err();
+    }
+
+    fn try_figures(&mut self, figures: &Figures) -> io::Result<()> {
         if self.in_place {
             let block = block(figures);
             self.erase()?;
@@ -58,8 +73,7 @@ impl Screen {
         self.out.flush()
     }
 
-    /// Shows a line that stays.
-    pub(crate) fn say(&mut self, text: &str) -> io::Result<()> {
+    fn try_say(&mut self, text: &str) -> io::Result<()> {
         self.erase()?;
         writeln!(self.out, "{text}")?;
         self.out.flush()
@@ -146,7 +160,7 @@ mod tests {
 
     fn screen(in_place: bool) -> (Screen, Shared) {
         let shared = Shared::default();
-        (Screen { out: Box::new(shared.clone()), in_place, drawn: 0, last_line: None }, shared)
+        (Screen { out: Box::new(shared.clone()), in_place, drawn: 0, last_line: None, gone: false }, shared)
     }
 
     fn figures_at(milliseconds: u64) -> Figures {
@@ -190,8 +204,8 @@ mod tests {
     #[test]
     fn figures_on_a_terminal_take_the_place_of_the_former_ones() {
         let (mut screen, shown) = screen(true);
-        screen.figures(&figures_at(0)).unwrap();
-        screen.figures(&figures_at(100)).unwrap();
+        screen.figures(&figures_at(0));
+        screen.figures(&figures_at(100));
         let block = block(&figures_at(0));
         assert_eq!(shown.text(), format!("{block}\x1b[3F\x1b[J{block}"));
     }
@@ -199,9 +213,9 @@ mod tests {
     #[test]
     fn what_is_said_stays_above_the_figures() {
         let (mut screen, shown) = screen(true);
-        screen.figures(&figures_at(0)).unwrap();
-        screen.say("restarted").unwrap();
-        screen.figures(&figures_at(0)).unwrap();
+        screen.figures(&figures_at(0));
+        screen.say("restarted");
+        screen.figures(&figures_at(0));
         let block = block(&figures_at(0));
         assert_eq!(shown.text(), format!("{block}\x1b[3F\x1b[Jrestarted\n{block}"));
     }
@@ -210,11 +224,34 @@ mod tests {
     fn lines_come_once_a_second_and_without_escapes() {
         let (mut screen, shown) = screen(false);
         for at in [0, 400, 1_010, 1_900, 2_005] {
-            screen.figures(&figures_at(at)).unwrap();
+            screen.figures(&figures_at(at));
         }
         let text = shown.text();
         let seconds: Vec<&str> = text.lines().filter_map(|line| line.split(':').next()).collect();
         assert_eq!(seconds, ["0 s", "1 s", "2 s"]);
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn a_terminal_that_is_closed_is_noticed_and_nothing_else() {
+        struct Closed;
+
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (mut screen, _) = screen(true);
+        screen.figures(&figures_at(0));
+        assert!(!screen.is_gone());
+        screen.out = Box::new(Closed);
+        screen.figures(&figures_at(0));
+        screen.say("nobody hears it");
+        assert!(screen.is_gone());
     }
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{emulator::Emulator, process::Process};
+use crate::leash;
 
 /// The packages that have to be built, and the names of their binaries.
 pub(crate) const PACKAGES: [&str; 3] = [EMULATOR, SIDECAR, APPLICATION];
@@ -136,7 +137,7 @@ spec:
 }
 
 fn command(binaries: &HashMap<String, PathBuf>, name: &str) -> Result<Command> {
-    Ok(Command::new(binaries.get(name).with_context(|| format!("cargo has built no binary {name}"))?))
+    Ok(leash::command(binaries.get(name).with_context(|| format!("there is no binary {name}"))?))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

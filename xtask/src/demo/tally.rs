@@ -10,6 +10,10 @@ use serde::Deserialize;
 
 /// How many latencies the live figures are taken from.
 const RECENT: usize = 4096;
+/// How many latencies the final figures are taken from: all of them up to here, beyond that a sample.
+const SAMPLE: usize = 1 << 16;
+/// How many settled messages are remembered, for the repeats that come late: a minute's worth at the highest rate.
+const SETTLED: usize = 60_000;
 
 /// A line of the application's journal, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -43,11 +47,13 @@ pub(crate) struct Latency {
     pub(crate) p99_us: u64,
 }
 
-/// The account of all messages.
+/// The account of all messages. Its size has a bound, for a demo may run for days.
 #[derive(Default)]
 pub(crate) struct Tally {
-    /// By a hash of the message ID: a demo may run for hours, and the IDs are most of the memory.
+    /// What is under way or was settled lately, by a hash of the message ID.
     messages: HashMap<u64, Seen>,
+    /// The settled ones among them, oldest first.
+    settled: VecDeque<u64>,
     hasher: RandomState,
     delivered: u64,
     acked: u64,
@@ -55,7 +61,10 @@ pub(crate) struct Tally {
     link_up: bool,
     /// When the first and the last message were acknowledged, in microseconds since the Unix epoch.
     acks_us: Option<(u64, u64)>,
-    latencies_us: Vec<u32>,
+    /// How many latencies there were.
+    measured: u64,
+    /// A uniform sample of them.
+    sample_us: Vec<u32>,
     recent_us: VecDeque<u32>,
 }
 
@@ -117,9 +126,19 @@ impl Tally {
         self.messages.get(&self.hasher.hash_one(message_id))?.first_ack_us
     }
 
+    /// Nothing more is to be asked of this message: it can be forgotten in time.
+    pub(crate) fn settled(&mut self, message_id: &str) {
+        self.settled.push_back(self.hasher.hash_one(message_id));
+        if self.settled.len() > SETTLED
+            && let Some(oldest) = self.settled.pop_front()
+        {
+            self.messages.remove(&oldest);
+        }
+    }
+
     /// The latency of all first deliveries.
     pub(crate) fn latency_of_all(&self) -> Latency {
-        percentiles(self.latencies_us.clone())
+        percentiles(self.sample_us.clone())
     }
 
     /// The latency of the latest first deliveries.
@@ -133,7 +152,16 @@ impl Tally {
 
     fn latency(&mut self, us: u64) {
         let us = u32::try_from(us).unwrap_or(u32::MAX);
-        self.latencies_us.push(us);
+        self.measured += 1;
+        if self.sample_us.len() < SAMPLE {
+            self.sample_us.push(us);
+        } else {
+            // Reservoir sampling (Vitter's algorithm R). The hash of a counter is as random as this needs.
+            let place = self.hasher.hash_one(self.measured) % self.measured;
+            if let Some(sampled) = usize::try_from(place).ok().and_then(|place| self.sample_us.get_mut(place)) {
+                *sampled = us;
+            }
+        }
         if self.recent_us.len() == RECENT {
             self.recent_us.pop_front();
         }
@@ -185,6 +213,33 @@ mod tests {
         assert_eq!((tally.delivered(), tally.repeats(), tally.acked()), (2, 1, 0));
         assert_eq!(tally.latency_of_all(), Latency { p50_us: 500, p99_us: 500 });
         assert_eq!(tally.latency_of_late(), tally.latency_of_all());
+    }
+
+    #[test]
+    fn settled_messages_are_forgotten_in_time_and_stay_counted() {
+        let mut tally = Tally::of(&[
+            r#"{"event":"delivered","id":"first","attempt":1,"sentAtUs":1,"atUs":2}"#,
+            r#"{"event":"acked","id":"first","atUs":10}"#,
+        ]);
+        tally.settled("first");
+        for id in 1..SETTLED {
+            tally.settled(&id.to_string());
+        }
+        assert_eq!(tally.first_ack_us("first"), Some(10));
+        tally.settled("last");
+        assert_eq!((tally.first_ack_us("first"), tally.messages.len(), tally.settled.len()), (None, 0, SETTLED));
+        assert_eq!((tally.delivered(), tally.acked()), (1, 1));
+    }
+
+    #[test]
+    fn latencies_beyond_the_sample_replace_some_of_it() {
+        let mut tally = Tally::default();
+        for us in [10, 20, 20, 20] {
+            (0..SAMPLE).for_each(|_| tally.latency(us));
+        }
+        assert_eq!(tally.sample_us.len(), SAMPLE);
+        let early = tally.sample_us.iter().filter(|&&us| us == 10).count();
+        assert!((SAMPLE / 5..SAMPLE * 3 / 10).contains(&early), "a quarter of all, so about {} of {early}", SAMPLE / 4);
     }
 
     #[test]
