@@ -167,8 +167,9 @@ fn bind_unix(path: &Path) -> Result<UnixListener> {
         }
         std::fs::remove_file(path).with_context(|| format!("the old socket {} can't be removed", path.display()))?;
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("--listen unix://{} can't be bound", path.display()))?;
+    let listener = UnixListener::bind(path).with_context(|| {
+        format!("--listen unix://{} can't be bound; its folder must exist and be writable", path.display())
+    })?;
     // The application runs as another user; who may reach the socket is decided by the directory around it.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
         .with_context(|| format!("the mode of {} can't be set", path.display()))?;

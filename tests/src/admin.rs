@@ -65,6 +65,18 @@ pub enum BodySection {
     None,
 }
 
+/// What the emulator can be told to do to all of its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fault {
+    /// Close them, with an error.
+    Close,
+    /// Detach their links, with an error.
+    Detach,
+    /// Drop TCP without a word.
+    Drop,
+}
+
 impl NewMessage {
     /// A message with an ID of the emulator's making.
     pub fn new(topic: &str, payload: &[u8]) -> Self {
@@ -160,8 +172,17 @@ impl Admin {
         self.get(&format!("messages/{message_id}"))
     }
 
-    /// Sends any request, such as one to `faults`.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+    /// Injects a fault, and returns how many connections it met.
+    pub fn inject(&self, fault: Fault) -> Result<usize> {
+        #[derive(Deserialize)]
+        struct Answer {
+            affected: usize,
+        }
+        let answer: Answer = self.post("faults", &json!({"action": fault}))?;
+        Ok(answer.affected)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
         let response = self.agent.post(format!("{}/{path}", self.base)).send_json(body);
         read(path, response)
     }

@@ -1,4 +1,8 @@
 //! The binaries under test: built once per test run, in the profile and target directory of the tests themselves.
+//!
+//! They are built together with everything else of the workspace, as `cargo xtask test` does before it runs any test:
+//! cargo resolves the features of dependencies for what is built together, so that a narrower choice would have them all
+//! compiled once more.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -38,14 +42,13 @@ fn build() -> Result<Binaries> {
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
-    command.args(["--package", "sluice-sidecar", "--package", "sluice-emulator", "--bins"]);
-    command.args(["--profile", &profile()?]);
+    command.args(["--workspace", "--all-targets", "--profile", &profile()?]);
     let messages = process::output_of("the build of the binaries under test", &mut command)?;
     let executable = |name: &str| {
         messages
             .lines()
             .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-            .find(|artifact| artifact.target.name == name)
+            .find(|artifact| artifact.is_binary(name))
             .and_then(|artifact| artifact.executable)
             .with_context(|| format!("the build made no binary `{name}`"))
     };
@@ -73,10 +76,24 @@ fn profile_directory() -> Result<PathBuf> {
 #[derive(Debug, Deserialize)]
 struct Artifact {
     target: Target,
+    profile: Profile,
     executable: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Target {
     name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Profile {
+    /// Whether it is the target's unit tests.
+    test: bool,
+}
+
+impl Artifact {
+    fn is_binary(&self, name: &str) -> bool {
+        self.target.name == name && self.target.kind.iter().any(|kind| kind == "bin") && !self.profile.test
+    }
 }

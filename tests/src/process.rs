@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
@@ -110,11 +111,10 @@ impl Process {
 
     /// Asks the process to end (SIGTERM) and waits for it, for at most `bound`.
     pub fn terminate(&mut self, bound: Duration) -> Result<ExitStatus> {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status().context("cannot run `kill`")?;
-        if !status.success() {
-            bail!("cannot send SIGTERM to {} (process {pid})", self.name);
-        }
+        // One that was reaped has no ID any more that could be trusted.
+        self.check_alive()?;
+        kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .with_context(|| format!("cannot send SIGTERM to {}", self.name))?;
         self.wait(bound)
     }
 

@@ -226,6 +226,7 @@ impl Node {
         let text = |path: PathBuf| path.display().to_string();
         vec![
             ("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.files.erlang.display())),
+            ("LD_LIBRARY_PATH", self.files.libraries.display().to_string()),
             // The Erlang cookie is made here.
             ("HOME", text(self.directory.path().to_owned())),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),

@@ -1,8 +1,9 @@
-//! The sidecar as a process, from a `ConsumerGroup` document and credentials in its environment, as it runs without
-//! Kubernetes.
+//! The sidecar as a process, from a `ConsumerGroup` document and credentials in its environment or in a directory, as it
+//! runs without Kubernetes.
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -11,12 +12,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sluice_proto::v1::Subscribe;
 use tempfile::TempDir;
+use ureq::Agent;
 
 use crate::application::Application;
 use crate::binaries;
 use crate::emulator::{self, Emulator};
 use crate::process::Process;
 use crate::rabbitmq::{self, RabbitMq};
+use crate::wait;
 
 /// How long a sidecar may take to print that it listens.
 const START_BOUND: Duration = Duration::from_secs(30);
@@ -28,6 +31,8 @@ pub struct Settings {
     pub document: Value,
     /// `ALIBABA_CLOUD_…` variables. The sidecar sees no others than these.
     pub credentials: Vec<(&'static str, String)>,
+    /// `--credentials-dir`, if it is to be given.
+    pub credentials_dir: Option<PathBuf>,
     /// Listen on loopback TCP instead of a Unix socket.
     pub tcp: bool,
 }
@@ -50,7 +55,7 @@ impl Settings {
                 "delivery": {},
             },
         });
-        Self { document, credentials: Vec::new(), tcp: false }
+        Self { document, credentials: Vec::new(), credentials_dir: None, tcp: false }
             .with_access_key(emulator::ACCESS_KEY_ID, emulator::ACCESS_KEY_SECRET)
     }
 
@@ -84,6 +89,14 @@ impl Settings {
         self
     }
 
+    /// With the AccessKey in this directory, and none in the environment.
+    #[must_use]
+    pub fn with_credentials_dir(mut self, directory: &Path) -> Self {
+        self.credentials = Vec::new();
+        self.credentials_dir = Some(directory.to_owned());
+        self
+    }
+
     /// Listening on loopback TCP.
     #[must_use]
     pub fn on_tcp(mut self) -> Self {
@@ -112,6 +125,34 @@ pub struct Sidecar {
 #[derive(Debug, Deserialize)]
 struct Ready {
     grpc: String,
+    admin: SocketAddr,
+}
+
+/// What `/status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Status {
+    /// `idle`, `connecting`, `up` or `down`.
+    pub link: String,
+    /// Why the link is not up.
+    pub reason: String,
+    /// The number of the last attempt to connect.
+    pub epoch: u64,
+    /// Whether the link has ever been up.
+    pub was_up: bool,
+    /// Messages in hand.
+    pub held: usize,
+    /// Their bytes.
+    pub held_bytes: u64,
+    /// Of them, at applications.
+    pub leased: usize,
+    /// Messages that the platform may still send.
+    pub credit: u32,
+    /// Streams attached.
+    pub streams: usize,
+    /// Whether it is about to stop.
+    pub draining: bool,
 }
 
 impl Sidecar {
@@ -147,6 +188,29 @@ impl Sidecar {
         self.ready.grpc.replacen("tcp://", "http://", 1)
     }
 
+    /// What the admin address answers to a GET of `path`: the HTTP status and the body.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let agent: Agent = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let url = format!("http://{}{path}", self.ready.admin);
+        let mut response = agent.get(&url).call().with_context(|| format!("the sidecar does not answer {url}"))?;
+        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
+    }
+
+    /// `/status`, once it is as wanted, for at most `bound`; the last one seen is in the error. Its figures lag by a
+    /// fraction of a second.
+    pub fn status(&self, bound: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        let mut last = String::new();
+        let found = wait::until(bound, || {
+            last = self.get("/status").map_or_else(|error| format!("{error:#}"), |(_, body)| body);
+            serde_json::from_str(&last).ok().filter(&wanted)
+        });
+        found.with_context(|| format!("the sidecar's status is not as wanted after {bound:?}: {last}"))
+    }
+
     /// Attaches an application.
     pub async fn attach(&self, subscribe: Subscribe) -> Result<Application> {
         Application::attach(&self.address(), subscribe).await
@@ -170,5 +234,8 @@ fn command(settings: &Settings, home: &TempDir) -> Result<Command> {
     let socket = || format!("unix://{}", home.path().join("sluice.sock").display());
     command.arg("--listen").arg(if settings.tcp { "tcp://127.0.0.1:0".to_owned() } else { socket() });
     command.args(["--admin", "127.0.0.1:0"]);
+    if let Some(directory) = &settings.credentials_dir {
+        command.arg("--credentials-dir").arg(directory);
+    }
     Ok(command)
 }

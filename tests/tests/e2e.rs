@@ -2,9 +2,11 @@
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod e2e {
+    mod admin;
     mod api;
     mod bad_input;
     mod connection;
+    mod faults;
     mod flow;
     mod rabbitmq;
     mod strangers;

@@ -22,7 +22,10 @@ fn unreached() -> Settings {
 
 /// A platform, a sidecar and an application whose link is up.
 async fn attached() -> (Emulator, Sidecar, Application) {
-    let emulator = Emulator::start().unwrap();
+    attached_to(Emulator::start().unwrap()).await
+}
+
+async fn attached_to(emulator: Emulator) -> (Emulator, Sidecar, Application) {
     let sidecar = Sidecar::start(Settings::for_emulator(&emulator).unwrap()).unwrap();
     let mut application = sidecar.attach(subscription("e2e")).await.unwrap();
     application.link_state(State::Up, BOUND).await.unwrap();
@@ -120,6 +123,32 @@ async fn a_message_of_256_kb_arrives_whole() {
     assert!(delivery.payload == payload, "{} bytes came", delivery.payload.len());
     application.ack([delivery.delivery_id]).await.unwrap();
     assert_eq!(application.outcome(delivery.delivery_id, BOUND).await.unwrap(), Outcome::Settled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_900_kib_arrives_whole_and_one_that_no_link_takes_is_kept_aloud() {
+    let emulator = Emulator::start_with("limits: {maxPayloadBytes: 2097152}").unwrap();
+    let (emulator, mut sidecar, mut application) = attached_to(emulator).await;
+    let large = vec![b'x'; 900 * 1024];
+    emulator.admin().publish(GROUP, &[NewMessage::new(TOPIC, &large)]).unwrap();
+    let delivery = application.delivery(BOUND).await.unwrap();
+    assert!(delivery.payload == large, "{} bytes came", delivery.payload.len());
+    application.ack([delivery.delivery_id]).await.unwrap();
+    assert_eq!(application.outcome(delivery.delivery_id, BOUND).await.unwrap(), Outcome::Settled);
+
+    // Above the link's max-message-size of 1 MiB: the emulator detaches instead of sending it, and says why.
+    let before = sidecar.status(BOUND, |status| status.link == "up").unwrap().epoch;
+    emulator.admin().publish(GROUP, &[NewMessage::new(TOPIC, &vec![b'x'; 1536 * 1024])]).unwrap();
+    sidecar.process().wait_for_log("message-size-exceeded", BOUND).unwrap();
+    sidecar.status(BOUND, |status| status.epoch > before && status.link == "up").unwrap();
+
+    // It is not lost, and until the platform tries it again what is published after it comes.
+    emulator.admin().publish(GROUP, &[NewMessage::new(TOPIC, b"small")]).unwrap();
+    let delivery = application.delivery(BOUND).await.unwrap();
+    assert_eq!(delivery.payload, "small");
+    application.ack([delivery.delivery_id]).await.unwrap();
+    let counts = emulator.admin().wait_for(GROUP, BOUND, |counts| counts.accepted == 2).unwrap();
+    assert_eq!((counts.backlog, counts.unsettled), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
