@@ -41,6 +41,11 @@ fn build() -> Result<Binaries> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    // What cargo tells a test of its own package; build scripts that look at the like would all run again.
+    let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_package)) {
+        command.env_remove(name);
+    }
     command.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
     command.args(["--workspace", "--all-targets", "--profile", &profile()?]);
     let messages = process::output_of("the build of the binaries under test", &mut command)?;

@@ -15,8 +15,10 @@ const COUNT: u16 = 10_000;
 /// Anything that can listen on port 0 should do that instead.
 pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run side by side start at different places.
-    let start = u16::try_from(std::process::id() % u32::from(COUNT))?;
+    // Test processes that run side by side, with IDs that are neighbours, start this far apart.
+    const STRIDE: u64 = 61;
+
+    let start = u16::try_from(u64::from(std::process::id()) * STRIDE % u64::from(COUNT))?;
     (0..COUNT)
         .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
         .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())

@@ -229,6 +229,7 @@ impl Node {
             ("LD_LIBRARY_PATH", self.files.libraries.display().to_string()),
             // The Erlang cookie is made here.
             ("HOME", text(self.directory.path().to_owned())),
+            ("ERL_CRASH_DUMP", text(self.path("erl_crash.dump"))),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
             ("ERL_EPMD_PORT", self.name_server.to_string()),
             ("RABBITMQ_NODENAME", format!("sluice-{}@127.0.0.1", self.amqps)),

@@ -1,0 +1,124 @@
+//! Where what was fetched is kept: a directory for each list of packages on each release, which appears when it is whole.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::process::output_of;
+
+/// The directory in which `packages` are unpacked, fetched if it is not there. It appears under its name only when whole,
+/// which includes what `complete` adds to it.
+pub(super) fn unpacked(name: &str, packages: &[&str], complete: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let home = directory(name, packages)?;
+    if !home.exists() {
+        fetch(&home, packages, complete).with_context(|| format!("cannot make {}", home.display()))?;
+    }
+    Ok(home)
+}
+
+fn fetch(home: &Path, packages: &[&str], complete: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let work = tempfile::tempdir_in(peers()?)?;
+    download(work.path(), packages)?;
+    let root = work.path().join("root");
+    fs::create_dir(&root)?;
+    for entry in fs::read_dir(work.path())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            output_of("dpkg-deb", Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&root))?;
+        }
+    }
+    complete(&root)?;
+    // Another test process may have been faster.
+    match fs::rename(&root, home) {
+        Err(error) if !home.exists() => bail!("cannot move what was unpacked there: {error}"),
+        _ => Ok(()),
+    }
+}
+
+/// Where `name` has its place, made of `packages`.
+pub(super) fn directory(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    Ok(peers()?.join(directory_name(name, packages)))
+}
+
+/// A name that changes with the packages, the machine's release and its architecture.
+fn directory_name(name: &str, packages: &[&str]) -> String {
+    let release = release(&fs::read_to_string("/etc/os-release").unwrap_or_default());
+    let mut hash = Sha256::new();
+    for part in packages.iter().copied().chain([release.as_str(), env::consts::ARCH]) {
+        hash.update(part);
+        hash.update("\n");
+    }
+    let hash = hash.finalize();
+    format!("{name}-{release}-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
+}
+
+/// `debian12`, of the text of an os-release file. A release without a number, such as Debian's unstable, has none here.
+fn release(text: &str) -> String {
+    let value = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_default().trim_matches('"').replace('/', "")
+    };
+    format!("{}{}", value("ID"), value("VERSION_ID"))
+}
+
+/// Downloads packages into `directory`; if the machine's package lists are missing or stale, with lists of its own.
+fn download(directory: &Path, packages: &[&str]) -> Result<()> {
+    let apt = |options: &[String], arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(directory).env("LC_ALL", "C").arg("--quiet").args(options).args(arguments);
+        output_of(&format!("apt-get {}", arguments.first().copied().unwrap_or_default()), &mut command)
+    };
+    let wanted = [&["download"], packages].concat();
+    if apt(&[], &wanted).is_ok() {
+        return Ok(());
+    }
+    let lists = directory.join("lists");
+    let cache = directory.join("cache");
+    fs::create_dir_all(lists.join("partial"))?;
+    fs::create_dir_all(cache.join("archives/partial"))?;
+    let options = [
+        format!("--option=Dir::State::lists={}", lists.display()),
+        format!("--option=Dir::Cache={}", cache.display()),
+        "--option=APT::Sandbox::User=".to_owned(),
+    ];
+    apt(&options, &["update"])?;
+    apt(&options, &wanted)?;
+    Ok(())
+}
+
+/// Where all of this lives: outside the checkout, so that a fresh clone finds it. `SLUICE_CACHE`, or else `sluice` in the
+/// user's cache directory.
+fn peers() -> Result<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("SLUICE_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("sluice")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/sluice")))
+        .context("none of SLUICE_CACHE, XDG_CACHE_HOME and HOME is set, so there is no place for what tests need")?;
+    let peers = cache.join("peers");
+    fs::create_dir_all(&peers).with_context(|| format!("cannot make {}", peers.display()))?;
+    Ok(peers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_its_id_and_number() {
+        assert_eq!(release("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"), "debian12");
+        assert_eq!(release("ID=debian\n"), "debian");
+        assert_eq!(release(""), "");
+    }
+
+    #[test]
+    fn another_list_has_another_directory() {
+        let name = directory_name("peer", &["a", "b"]);
+        assert_eq!(name, directory_name("peer", &["a", "b"]));
+        assert_ne!(name, directory_name("peer", &["a", "b", "c"]));
+        assert_ne!(name, directory_name("peer", &["ab"]));
+    }
+}
