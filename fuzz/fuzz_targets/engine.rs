@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use sluice_cloud::secret::SecretString;
 use sluice_cloud::sign::SaslCredentials;
-use sluice_fuzz::amqp::engine::{Engine, Incoming, Params};
+use sluice_fuzz::amqp::engine::{Engine, Incoming};
+use sluice_fuzz::amqp::params::Params;
 use sluice_fuzz::amqp::fault::Fault;
 use sluice_fuzz::amqp::hot::Outcome;
 

@@ -20,9 +20,10 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::amqp::engine::{Engine, Incoming, Params};
+use crate::amqp::engine::{Engine, Incoming};
 use crate::amqp::fault::Fault;
 use crate::amqp::hot::Outcome;
+use crate::amqp::params::Params;
 use crate::clock;
 use crate::ledger::LinkEpoch;
 use crate::source::{Connect, ConnectError, Mark, Source};

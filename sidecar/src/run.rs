@@ -17,7 +17,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 use tracing::info;
 
 use crate::admin::{self, Admin};
-use crate::amqp::engine::Params;
+use crate::amqp::params::Params;
 use crate::clock;
 use crate::consumer::{Consumer, Handle};
 use crate::credentials::{self, Credentials};

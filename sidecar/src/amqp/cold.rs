@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_amqp::primitives::Symbol;
 use sluice_cloud::sign::SaslCredentials;
 
-use super::engine::{Params, SESSION_WINDOW};
 use super::fault::{Fault, Renew};
+use super::params::{Params, SESSION_WINDOW};
 use super::{frame, shape};
 
 /// The only channel and handle that a receiver-only client needs.

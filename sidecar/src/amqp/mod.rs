@@ -12,6 +12,7 @@ pub mod hot;
 pub mod message;
 #[cfg(test)]
 pub mod oracle;
+pub mod params;
 pub mod reader;
 pub mod serial;
 pub mod shape;

@@ -9,11 +9,9 @@ use std::fmt;
 use super::super::fault::Fault;
 use super::super::hot::{Flow, Transfer};
 use super::super::message::{self, Message, Unreadable};
+use super::super::params::SESSION_WINDOW;
 use super::super::reader::Reader;
 use super::super::serial::Serial;
-
-/// The session's window, in transfers. Credit is what holds the peer back, so this is as wide as every peer can count.
-pub(crate) const SESSION_WINDOW: u32 = 0x7fff_ffff;
 
 /// The most that can be granted: serial numbers further apart have no order.
 const MAX_CREDIT: u32 = 0x7fff_ffff;

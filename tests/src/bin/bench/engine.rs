@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sluice_cloud::sign::SaslCredentials;
-use sluice_sidecar::amqp::engine::Params;
 use sluice_sidecar::amqp::hot::Outcome;
+use sluice_sidecar::amqp::params::Params;
 use sluice_sidecar::ledger::LinkEpoch;
 use sluice_sidecar::link::AmqpConnector;
 use sluice_sidecar::source::{Connect as _, Source as _};
