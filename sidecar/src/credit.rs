@@ -39,7 +39,7 @@ impl SizeEstimate {
         Self { counts: [0; STEPS], total: 0, until_next: EVERY, estimate: LARGEST_PUBLISH }
     }
 
-    /// Takes note of the payload size of a message, in bytes.
+    /// Takes note of the size of a message, in bytes.
     pub fn observe(&mut self, size: u32) {
         self.counts[step(size)] += 1;
         self.total += 1;

@@ -227,6 +227,19 @@ impl Application {
     }
 }
 
+/// What comes on a link.
+type Events = mpsc::UnboundedSender<Result<Vec<Incoming>, Fault>>;
+
+/// A world whose link is up, and an application in it.
+async fn attached() -> (World, Events, Application) {
+    let platform = Platform::default();
+    let link = platform.link();
+    let world = World::new(platform, Policy::default());
+    let application = world.attach("a").await.unwrap();
+    settle_down().await;
+    (world, link, application)
+}
+
 fn incoming(delivery_id: u32) -> Incoming {
     let id = delivery_id.to_string();
     let message = message(&[("topic", "/pk/dn/user/up"), ("messageId", &id)], id.as_bytes());
@@ -254,11 +267,7 @@ async fn without_an_application_there_is_no_attempt_and_no_credit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_is_settled_after_its_ack_and_the_result_comes_once_that_is_written() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     link.send(Ok(vec![incoming(0), incoming(1), incoming(2)])).unwrap();
     let deliveries = application.deliveries().await;
     let payloads: Vec<&[u8]> = deliveries.iter().map(|delivery| delivery.payload.as_ref()).collect();
@@ -308,11 +317,7 @@ async fn a_link_lost_before_the_settlement_is_written_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_read_is_handed_back_and_not_given_out() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     link.send(Ok(vec![Incoming { delivery_id: 7, message: Err(Unreadable::NoData) }, incoming(8)])).unwrap();
     let deliveries = application.deliveries().await;
     assert_eq!(deliveries.len(), 1);
@@ -321,11 +326,7 @@ async fn a_message_that_cannot_be_read_is_handed_back_and_not_given_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_comes_again_and_one_that_is_too_long_goes_back() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     link.send(Ok(vec![incoming(0), incoming(1)])).unwrap();
     let deliveries = application.deliveries().await;
     let retry =
@@ -345,11 +346,7 @@ async fn a_retry_comes_again_and_one_that_is_too_long_goes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn an_application_that_is_hung_loses_its_stream_and_gets_no_more_credit() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     link.send(Ok(vec![incoming(0)])).unwrap();
     application.deliveries().await;
     sleep(Duration::from_secs(26)).await;
@@ -364,11 +361,7 @@ async fn an_application_that_is_hung_loses_its_stream_and_gets_no_more_credit() 
 
 #[tokio::test(start_paused = true)]
 async fn draining_waits_for_verdicts_hands_the_rest_back_and_closes_the_link() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     link.send(Ok(vec![incoming(0), incoming(1)])).unwrap();
     let deliveries = application.deliveries().await;
     world.shutdown.send_replace(Some(clock::now() + Duration::from_secs(10)));
@@ -417,11 +410,7 @@ async fn a_link_that_nobody_reads_is_given_up_after_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trickle_on_old_credit_does_not_keep_a_link_that_nobody_reads() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, application) = attached().await;
     application.say(Command::Detach(application.attachment)).await;
     for n in 0..20 {
         if link.send(Ok(vec![incoming(n)])).is_err() {
@@ -436,11 +425,7 @@ async fn a_trickle_on_old_credit_does_not_keep_a_link_that_nobody_reads() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_never_read_is_ended_and_hears_so_when_it_reads_again() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     // A batch at a time, until the channel takes no more.
     for n in 0..40 {
         let credit = world.platform.told().iter().filter(|told| matches!(told, Told::Grant(_))).count();
@@ -514,11 +499,7 @@ async fn the_number_of_streams_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_sends_no_more_ends_once_its_results_are_told() {
-    let platform = Platform::default();
-    let link = platform.link();
-    let world = World::new(platform, Policy::default());
-    let mut application = world.attach("a").await.unwrap();
-    settle_down().await;
+    let (world, link, mut application) = attached().await;
     link.send(Ok(vec![incoming(0)])).unwrap();
     let deliveries = application.deliveries().await;
     world.platform.block(true);

@@ -28,7 +28,7 @@ pub(super) enum Stage {
 pub(super) struct Item<M> {
     /// None once the item is gone.
     pub(super) message: Option<M>,
-    /// Payload bytes.
+    /// Bytes, as its owner counts them.
     pub(super) size: u32,
     /// How often it has been leased.
     pub(super) attempt: u32,

@@ -68,7 +68,7 @@ pub struct Lease<'a, M> {
     pub deadline: Instant,
     /// Whether an application had this message before and its verdict is not known.
     pub possible_repeat: bool,
-    /// Payload bytes.
+    /// Bytes, as given with the message.
     pub size: u32,
     /// The message.
     pub message: &'a M,
@@ -79,7 +79,7 @@ pub struct Lease<'a, M> {
 pub struct Held {
     /// Items: queued, leased, or waiting for a retry.
     pub messages: usize,
-    /// Their payload bytes.
+    /// Their bytes.
     pub bytes: u64,
     /// Items that can be leased now.
     pub queued: usize,
@@ -94,7 +94,7 @@ pub struct Held {
 pub struct InFlight {
     /// How many.
     pub messages: usize,
-    /// Their payload bytes.
+    /// Their bytes.
     pub bytes: u64,
 }
 
@@ -181,8 +181,8 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Takes in a message that has come on a link. `size` is that of its payload, `key` its identity for repeats, none
-    /// if it has no ID. The caller vouches that no two transfers under way are equal.
+    /// Takes in a message that has come on a link. `size` is what it counts for in bytes, `key` its identity for repeats,
+    /// none if it has no ID. The caller vouches that no two transfers under way are equal.
     pub fn offer(
         &mut self,
         now: Instant,
@@ -226,7 +226,7 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Lends the next queued message of at most `largest` payload bytes to a stream. Messages with too little of their
+    /// Lends the next queued message of at most `largest` bytes to a stream. Messages with too little of their
     /// time left are handed back instead.
     pub fn lease(&mut self, now: Instant, stream: StreamId, largest: u32) -> Option<Lease<'_, M>> {
         let (slot, deadline) = loop {

@@ -15,7 +15,7 @@ pub struct Policy {
     pub lease: Duration,
     /// The most messages held at a time: queued, leased and waiting for a retry. 0 is taken as 1. Default: 1,000.
     pub max_in_flight: u32,
-    /// The most payload bytes held at a time; a single message may be larger. Default: 64 MiB.
+    /// The most bytes held at a time; a single message may be larger. Default: 64 MiB.
     pub max_in_flight_bytes: u64,
     /// How a message goes back to the platform.
     pub hand_back: HandBack,
