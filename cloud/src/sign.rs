@@ -115,7 +115,7 @@ pub fn verify_password(
 }
 
 #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length (RFC 2104, section 2), so this can't fail")]
-fn mac<M: Mac + KeyInit>(secret: &SecretString, text: &SecretString) -> M {
+pub(crate) fn mac<M: Mac + KeyInit>(secret: &SecretString, text: &SecretString) -> M {
     let mut mac = <M as KeyInit>::new_from_slice(secret.expose().as_bytes()).expect("an HMAC key has any length");
     mac.update(text.expose().as_bytes());
     mac

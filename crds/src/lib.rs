@@ -2,68 +2,40 @@
 //! and how. Here are its fields, their defaults, and what makes a document valid; this crate knows no network, no files
 //! and no credentials.
 //!
-//! Fields that a document must not have are refused, so that a misspelt one is not silently ignored. A document that can
-//! be read is not valid yet: [`ConsumerGroup::validate`] checks the values, and reports everything it finds at once.
+//! There is one set of fields ([`ConsumerGroupSpec`]) and one list of rules for their values, and two ways in:
+//! - A [`Document`] is a file that a sidecar runs from. Fields that it must not have are refused, so that a misspelt one
+//!   is not silently ignored; [`Document::validate`] checks the values, and reports everything it finds at once.
+//! - With the feature `kube`, `ConsumerGroup` is the resource in a cluster, with its status, and `schema::crd` is its
+//!   definition. There the API server fills in the defaults and applies the same rules.
 
+mod document;
 mod duration;
+#[cfg(any(feature = "fixtures", all(test, feature = "kube")))]
+pub mod fixtures;
 mod quantity;
+mod rules;
+#[cfg(feature = "kube")]
+pub mod schema;
 mod spec;
+#[cfg(feature = "kube")]
+pub mod status;
+mod strict;
 mod validate;
+#[cfg(feature = "kube")]
+pub mod yaml;
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
+pub use document::{ApiVersion, Document, Kind, Metadata};
 pub use duration::{Duration, DurationError};
 pub use quantity::{ByteQuantity, ByteQuantityError};
+#[cfg(feature = "kube")]
+pub use spec::ConsumerGroup;
 pub use spec::defaults;
 pub use spec::{
-    CaBundle, Connection, ConsumerGroupSpec, Credentials, Deduplication, Delivery, HandBack, Instance, Limits, Retry,
-    Settlement, SignMethod,
+    ApiCredentials, AssumeRole, Backlog, Behavior, CaBundle, ConfigMapKey, Connection, ConsumerGroupSpec,
+    CredentialSource, Credentials, Deduplication, Delivery, HandBack, Instance, Limits, Manage, MessageType, Pause,
+    ProductSubscription, Readiness, Retry, ScaleDown, ScaleUp, Scaling, ScalingMode, SecretReference, Settlement,
+    SignMethod, Subscriptions, TargetReference, Workload, WorkloadIdentity,
 };
-pub use validate::{Violation, Violations};
-
-/// A consumer group of the platform, and how it is consumed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConsumerGroup {
-    /// The version of the schema that this document follows.
-    pub api_version: ApiVersion,
-    /// The kind of document.
-    pub kind: Kind,
-    /// The name of the document, and where it belongs.
-    pub metadata: Metadata,
-    /// What is wanted.
-    pub spec: ConsumerGroupSpec,
-}
-
-/// The versions of the schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum ApiVersion {
-    /// `sluice.dev/v1alpha1`
-    #[serde(rename = "sluice.dev/v1alpha1")]
-    V1Alpha1,
-}
-
-/// The kinds of document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Kind {
-    /// `ConsumerGroup`
-    ConsumerGroup,
-}
-
-/// The part of Kubernetes' object metadata that a document of one's own writing has.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Metadata {
-    /// The document's name: a DNS subdomain of at most 253 characters. Required.
-    pub name: String,
-    /// The namespace it belongs to: a DNS label of at most 63 characters.
-    pub namespace: Option<String>,
-    /// Labels, for others to find it by. They mean nothing here.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations, for others to leave notes in. They mean nothing here.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-}
+#[cfg(feature = "kube")]
+pub use status::ConsumerGroupStatus;
+pub use validate::{Mode, Violation, Violations};

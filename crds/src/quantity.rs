@@ -84,6 +84,28 @@ impl<'de> Deserialize<'de> for ByteQuantity {
     }
 }
 
+#[cfg(feature = "kube")]
+impl serde::Serialize for ByteQuantity {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "kube")]
+impl schemars::JsonSchema for ByteQuantity {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ByteQuantity".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"x-kubernetes-int-or-string": true})
+    }
+}
+
 struct ByteQuantityVisitor;
 
 impl Visitor<'_> for ByteQuantityVisitor {

@@ -2,9 +2,10 @@
 //! demo; whoever reaches it may do anything, so it listens on loopback unless told otherwise. Bad input is answered with
 //! a 4xx and `{"error": "…"}`; fields it does not know are bad input.
 
+mod access;
 mod request;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection};
@@ -15,10 +16,12 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::request::{DevicesRequest, FatesQuery, FaultRequest, PublishRequest};
+use self::request::{DevicesRequest, FatesQuery, FaultRequest, LimitsRequest, PublishRequest};
+use crate::accounts::Accounts;
 use crate::generator::{Generator, Progress, StartError};
 use crate::hub::Hub;
-use crate::platform::{Counts, FateLine, UnknownGroup};
+use crate::openapi::Service;
+use crate::platform::{Counts, FateLine, GroupLimits, UnknownGroup};
 
 /// The largest request that is read.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -27,6 +30,8 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) hub: Arc<Hub>,
+    pub(crate) accounts: Arc<Mutex<Accounts>>,
+    pub(crate) service: Arc<Service>,
     pub(crate) generator: Generator,
     pub(crate) product_key: String,
     pub(crate) max_payload_bytes: usize,
@@ -63,11 +68,14 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/admin/publish", post(publish))
-        .route("/admin/groups/{group}", get(group))
+        .route("/admin/groups/{group}", get(group).post(limits))
         .route("/admin/messages", get(messages))
         .route("/admin/messages/{id}", get(message))
         .route("/admin/faults", post(faults))
         .route("/admin/devices", get(progress).post(devices))
+        .route("/admin/keys", get(access::keys).post(access::change_key))
+        .route("/admin/subscriptions", get(access::subscriptions))
+        .route("/admin/api", get(access::calls).post(access::misbehave))
         .fallback(|| async {
             Refused(StatusCode::NOT_FOUND, "no such path; all of them begin with /admin/".to_owned())
         })
@@ -89,14 +97,27 @@ pub(crate) async fn serve(
 
 async fn publish(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
     let request: PublishRequest = read(&body)?;
-    let group = request.group().to_owned();
+    let group = request.group().map(str::to_owned);
     let drafts = request.into_drafts(admin.max_payload_bytes).map_err(bad)?;
-    let ids = admin.hub.publish(&group, &drafts)?;
+    // The ID of a message that nobody has subscribed to is null.
+    let ids = match group {
+        Some(group) => json!(admin.hub.publish(&group, &drafts)?),
+        None => json!(admin.hub.publish_by_topic(&drafts)?),
+    };
     Ok(Json(json!({"messageIds": ids})))
 }
 
 async fn group(State(admin): Shared, Path(group): Path<String>) -> Result<Json<Counts>, Refused> {
     Ok(Json(admin.hub.counts(&group)?))
+}
+
+/// Gives a group limits of its own; what is left out stays.
+async fn limits(State(admin): Shared, Path(group): Path<String>, body: Bytes) -> Result<Json<GroupLimits>, Refused> {
+    let request: LimitsRequest = read(&body)?;
+    let limits = request.over(admin.hub.group_limits(&group)?);
+    admin.hub.set_group_limits(&group, limits)?;
+    tracing::info!(group, ?limits, "limits changed");
+    Ok(Json(limits))
 }
 
 async fn message(State(admin): Shared, Path(id): Path<String>) -> Result<Json<Vec<FateLine>>, Refused> {

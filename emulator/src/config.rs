@@ -1,13 +1,19 @@
 //! The emulator's configuration file, and the same as a value for tests that run the emulator in their own process.
 //! Unknown fields are errors. What is left out has the platform's value, or serves the quick start.
 
+mod access;
+mod api;
+
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer};
-use sluice_cloud::secret::SecretString;
+use serde::Deserialize;
 
+pub use self::access::{AccessKeyEntry, ProviderEntry, RoleEntry, ServiceAccountEntry, TokenEntry, TrustEntry};
+pub use self::api::{OpenApi, Sts, ThrottleScope, Unsubscribed};
+
+use crate::instances::DEFAULT_GROUP;
 use crate::limits::Limits;
 
 /// The smallest max-frame-size that AMQP allows (2.7.1).
@@ -21,16 +27,32 @@ pub struct Config {
     pub amqp: SocketAddr,
     /// Where the admin API is served, without TLS. Port 0 picks one.
     pub http: SocketAddr,
+    /// Where the OpenAPI and STS are served, over TLS and without on the same port. Port 0 picks one, and is the default.
+    pub api: SocketAddr,
     /// Where the CA lives: `ca.pem` and `ca.key`, made there if they are not there yet. Without it the CA lives in memory.
     pub dir: Option<PathBuf>,
-    /// The instance's ID, which every user name must carry; empty for a legacy public instance.
+    /// The account that the first instance belongs to, and whatever names no other.
+    pub account_id: String,
+    /// The first instance's ID, which every user name must carry; empty for a legacy public instance.
     pub instance_id: String,
-    /// The consumer groups.
+    /// The consumer groups of the first instance.
     pub groups: Vec<String>,
+    /// The products of the first instance; any product key is one when there are none here.
+    pub products: Vec<String>,
+    /// More instances.
+    pub instances: Vec<InstanceEntry>,
     /// The access keys.
     pub access_keys: Vec<AccessKeyEntry>,
     /// The temporary keys, with their tokens.
     pub tokens: Vec<TokenEntry>,
+    /// The roles that may be assumed.
+    pub roles: Vec<RoleEntry>,
+    /// The identity providers whose tokens may be traded for a role.
+    pub oidc_providers: Vec<ProviderEntry>,
+    /// The OpenAPI.
+    pub open_api: OpenApi,
+    /// The token service.
+    pub sts: Sts,
     /// The platform's limits and times.
     pub limits: Limits,
     /// How the AMQP peer behaves where the platform is not known to.
@@ -41,32 +63,25 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// An access key.
+/// An instance beside the first one. Its groups are called `INSTANCE/GROUP` in the admin API.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AccessKeyEntry {
+pub struct InstanceEntry {
     /// Its ID.
     pub id: String,
-    /// Its secret.
-    #[serde(deserialize_with = "secret")]
-    pub secret: SecretString,
+    /// The account it belongs to; [`Config::account_id`] when left out.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Its groups; `DEFAULT_GROUP` alone when left out.
+    #[serde(default = "default_groups")]
+    pub groups: Vec<String>,
+    /// Its products; any product key is one when there are none here.
+    #[serde(default)]
+    pub products: Vec<String>,
 }
 
-/// A temporary access key, as STS hands one out.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TokenEntry {
-    /// Its ID, `STS.…`.
-    pub access_key_id: String,
-    /// Its secret.
-    #[serde(deserialize_with = "secret")]
-    pub access_key_secret: SecretString,
-    /// The token that goes with it.
-    #[serde(deserialize_with = "secret")]
-    pub security_token: SecretString,
-    /// When it expires, in Unix ms; never when left out. It is looked at when a client connects.
-    #[serde(default)]
-    pub expires_at_ms: Option<u64>,
+fn default_groups() -> Vec<String> {
+    vec![DEFAULT_GROUP.to_owned()]
 }
 
 /// The AMQP peer's own choices.
@@ -80,11 +95,14 @@ pub struct Wire {
     pub sessions: u16,
     /// The size of a property in its Open, in bytes; none by default. To see whether a client takes a large Open.
     pub open_property_bytes: usize,
+    /// Whether a connection ends when the security token that it was made with expires. Undocumented (PLATFORM.md 1.4);
+    /// it lives on by default.
+    pub close_on_token_expiry: bool,
 }
 
 impl Default for Wire {
     fn default() -> Self {
-        Self { max_frame_size: 65_536, sessions: 8, open_property_bytes: 0 }
+        Self { max_frame_size: 65_536, sessions: 8, open_property_bytes: 0, close_on_token_expiry: false }
     }
 }
 
@@ -93,21 +111,25 @@ impl Default for Config {
         Self {
             amqp: SocketAddr::from((Ipv4Addr::LOCALHOST, 5671)),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 5680)),
+            api: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             dir: None,
+            account_id: "1000000000000001".to_owned(),
             instance_id: "iot-emulator".to_owned(),
-            groups: vec!["DEFAULT_GROUP".to_owned()],
-            access_keys: vec![AccessKeyEntry { id: "testid".to_owned(), secret: "testsecret".into() }],
+            groups: default_groups(),
+            products: Vec::new(),
+            instances: Vec::new(),
+            access_keys: vec![AccessKeyEntry::new("testid", "testsecret")],
             tokens: Vec::new(),
+            roles: Vec::new(),
+            oidc_providers: Vec::new(),
+            open_api: OpenApi::default(),
+            sts: Sts::default(),
             limits: Limits::default(),
             wire: Wire::default(),
             product_key: "a1emulator0".to_owned(),
             seed: 1,
         }
     }
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::new)
 }
 
 /// Why a configuration can't be used.
@@ -144,7 +166,7 @@ impl Config {
     #[must_use]
     pub fn on_free_ports() -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { amqp: free, http: free, ..Self::default() }
+        Self { amqp: free, http: free, api: free, ..Self::default() }
     }
 
     /// Reads a YAML (or JSON) file.
@@ -158,12 +180,30 @@ impl Config {
     /// Checks what the types can't say.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let wrong = |field, reason: String| Err(ConfigError::Value { field, reason });
-        if let Some(group) = repeated(self.groups.iter().map(String::as_str)) {
-            return wrong("groups", format!("{group:?} is there twice"));
+        check_groups("groups", &self.groups)?;
+        if self.account_id.is_empty() {
+            return wrong("accountId", "must not be empty".to_owned());
         }
-        if self.groups.is_empty() || self.groups.iter().any(String::is_empty) {
-            return wrong("groups", "there must be at least one, and none may be empty".to_owned());
+        for instance in &self.instances {
+            check_groups("instances[].groups", &instance.groups)?;
         }
+        let ids = || std::iter::once(&self.instance_id).chain(self.instances.iter().map(|instance| &instance.id));
+        if let Some(id) = repeated(ids().map(String::as_str)) {
+            return wrong("instances[].id", format!("{id:?} is there twice"));
+        }
+        if let Some(id) = ids().find(|id| id.contains('/')) {
+            return wrong("instances[].id", format!("{id:?} has a slash in it"));
+        }
+        if let Some(arn) = repeated(self.roles.iter().map(|role| role.arn.as_str())) {
+            return wrong("roles[].arn", format!("{arn:?} is there twice"));
+        }
+        self.roles.iter().try_for_each(RoleEntry::validate)?;
+        if let Some(arn) = repeated(self.oidc_providers.iter().map(|provider| provider.arn.as_str())) {
+            return wrong("oidcProviders[].arn", format!("{arn:?} is there twice"));
+        }
+        self.oidc_providers.iter().try_for_each(ProviderEntry::validate)?;
+        self.open_api.validate()?;
+        self.sts.validate()?;
         if let Some(id) = repeated(self.access_keys.iter().map(|key| key.id.as_str())) {
             return wrong("accessKeys", format!("{id:?} is there twice"));
         }
@@ -181,6 +221,20 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn check_groups(field: &'static str, groups: &[String]) -> Result<(), ConfigError> {
+    let wrong = |reason: String| Err(ConfigError::Value { field, reason });
+    if let Some(group) = repeated(groups.iter().map(String::as_str)) {
+        return wrong(format!("{group:?} is there twice"));
+    }
+    if groups.is_empty() || groups.iter().any(String::is_empty) {
+        return wrong("there must be at least one, and none may be empty".to_owned());
+    }
+    if let Some(group) = groups.iter().find(|group| group.contains('/')) {
+        return wrong(format!("{group:?} has a slash in it, which separates instance and group"));
+    }
+    Ok(())
 }
 
 fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -213,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_in_the_documentation_is_one() {
+        let documented = include_str!("../../docs/emulator.md");
+        let yaml = documented.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let config = parse(yaml).unwrap();
+        config.validate().unwrap();
+        assert_eq!((config.roles.len(), config.oidc_providers.len(), config.instances.len()), (1, 1, 1));
+        let default = OpenApi::default();
+        assert_eq!(format!("{:?}", config.open_api), format!("{default:?}"), "it shows the defaults");
+        assert_eq!(config.limits, Limits::default());
+    }
+
+    #[test]
     fn unknown_fields_and_odd_durations_are_named() {
         assert!(parse("grups: [a]").unwrap_err().contains("grups"));
         assert!(parse("limits: {ackTimeOut: 1s}").unwrap_err().contains("ackTimeOut"));
@@ -222,8 +288,25 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused() {
         assert!(Config::default().validate().is_ok());
-        for yaml in ["groups: []", "groups: [a, a]", "wire: {maxFrameSize: 100}", "limits: {idleTimeOutMin: 10m}"] {
-            assert!(parse(yaml).unwrap().validate().is_err(), "{yaml}");
+        for (yaml, field) in [
+            ("groups: []", "groups"),
+            ("groups: [a, a]", "groups"),
+            ("groups: [a/b]", "groups"),
+            ("wire: {maxFrameSize: 100}", "wire.maxFrameSize"),
+            ("limits: {idleTimeOutMin: 10m}", "limits.idleTimeOutMin"),
+            ("accountId: ''", "accountId"),
+            ("instances: [{id: iot-emulator}]", "instances[].id"),
+            ("instances: [{id: a, groups: []}]", "instances[].groups"),
+            ("roles: [{arn: 'role/x'}]", "roles[].arn"),
+            ("oidcProviders: [{arn: 'x', issuer: i, keysFile: k}]", "oidcProviders[].arn"),
+            ("oidcProviders: [{arn: 'acs:ram::1:oidc-provider/k', issuer: i}]", "oidcProviders[].keysFile"),
+            ("openApi: {callsPerSecond: 0}", "openApi.callsPerSecond"),
+            ("sts: {minDuration: 2h}", "sts.defaultDuration"),
+        ] {
+            let Err(ConfigError::Value { field: found, .. }) = parse(yaml).unwrap().validate() else {
+                panic!("{yaml} is accepted");
+            };
+            assert_eq!(found, field, "{yaml}");
         }
     }
 }

@@ -19,8 +19,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// What the devices are to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// The consumer group they publish to.
-    pub(crate) group: String,
+    /// The consumer group they publish to; those that their topics' subscriptions name when `None`.
+    pub(crate) group: Option<String>,
     /// The product key they have.
     pub(crate) product_key: String,
     /// Messages per second, all devices together.
@@ -82,12 +82,14 @@ impl Generator {
 
     /// Starts the devices. Must be called within a tokio runtime.
     pub(crate) fn start(&self, plan: Plan) -> Result<(), StartError> {
-        self.hub.counts(&plan.group)?;
+        if let Some(group) = &plan.group {
+            self.hub.counts(group)?;
+        }
         let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
         if crowd.progress().running {
             return Err(StartError::Running);
         }
-        info!(group = plan.group, rate = plan.rate, devices = plan.devices, "devices publish");
+        info!(group = ?plan.group, rate = plan.rate, devices = plan.devices, "devices publish");
         let published = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(speak(Arc::clone(&self.hub), plan, Arc::clone(&published)));
         *crowd = Crowd { published, task: Some(task) };
@@ -130,7 +132,12 @@ async fn speak(hub: Arc<Hub>, plan: Plan, published: Arc<AtomicU64>) {
         let elapsed = start.elapsed();
         let missing = due(&plan, elapsed).saturating_sub(published.load(Ordering::Relaxed));
         let drafts: Vec<_> = (0..missing).map(|_| devices.next(clock.now().unix_us)).collect();
-        if !drafts.is_empty() && hub.publish(&plan.group, &drafts).is_err() {
+        let published_to = match &plan.group {
+            _ if drafts.is_empty() => Ok(()),
+            Some(group) => hub.publish(group, &drafts).map(|_| ()),
+            None => hub.publish_by_topic(&drafts).map(|_| ()),
+        };
+        if published_to.is_err() {
             return;
         }
         published.fetch_add(missing, Ordering::Relaxed);
@@ -148,11 +155,12 @@ mod tests {
     use crate::platform::Platform;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(Clock::start(), Platform::new(Arc::new(Limits::default()), ["g"], 0, 1)))
+        let instances = crate::instances::single("g");
+        Arc::new(Hub::new(Clock::start(), Platform::new(Arc::new(Limits::default()), [], 0, 1), instances))
     }
 
     fn plan(duration: Option<Duration>) -> Plan {
-        let (group, product_key) = ("g".to_owned(), "pk".to_owned());
+        let (group, product_key) = (Some("g".to_owned()), "pk".to_owned());
         Plan { group, product_key, rate: 800, devices: 10, payload_bytes: 0, duration, seed: 1 }
     }
 
@@ -179,7 +187,7 @@ mod tests {
         let stopped = generator.progress();
         assert!(!stopped.running && stopped.published > 0);
         assert!(generator.start(plan(None)).is_ok());
-        let elsewhere = Plan { group: "h".to_owned(), ..plan(None) };
+        let elsewhere = Plan { group: Some("h".to_owned()), ..plan(None) };
         assert!(matches!(Generator::new(hub()).start(elsewhere), Err(StartError::Group(_))));
     }
 }

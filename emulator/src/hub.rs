@@ -3,16 +3,21 @@
 //! next deadline has moved closer.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::amqp::{Failure, Order, Seat};
 use crate::clock::{Clock, Micros, Now};
+use crate::instances::{DEFAULT_GROUP, InstanceError, Instances};
 use crate::message::Draft;
+use crate::openapi::World;
 use crate::platform::{
-    ClientKey, Counts, Credit, FateLine, FateSummary, Outcome, Outgoing, Platform, Seq, UnknownGroup,
+    ClientKey, Counts, Credit, FateLine, FateSummary, Figures, GroupLimits, Outcome, Outgoing, Platform, Seq,
+    UnknownGroup,
 };
 
 #[derive(Debug)]
@@ -24,6 +29,9 @@ struct Mailbox {
 #[derive(Debug)]
 struct State {
     platform: Platform,
+    instances: Instances,
+    /// What the OpenAPI shows of the groups, by their addresses: the figures of a while ago.
+    shown: HashMap<String, Figures>,
     mailboxes: HashMap<ClientKey, Mailbox>,
     /// When the timer will tick by itself.
     armed: Micros,
@@ -69,8 +77,13 @@ pub struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(clock: Clock, platform: Platform) -> Self {
-        let state = State { platform, mailboxes: HashMap::new(), armed: Micros::NEVER };
+    /// Every group of `instances` is one of the platform's, by its address.
+    pub(crate) fn new(clock: Clock, mut platform: Platform, instances: Instances) -> Self {
+        for address in instances.addresses() {
+            platform.add_group(&address, clock.now().mono);
+        }
+        let (shown, mailboxes) = (HashMap::new(), HashMap::new());
+        let state = State { platform, instances, shown, mailboxes, armed: Micros::NEVER };
         Self { clock, state: Mutex::new(state), timer: Notify::new() }
     }
 
@@ -94,6 +107,13 @@ impl Hub {
     }
 
     fn wake(&self, state: &mut State) {
+        for client in state.platform.take_evicted() {
+            if let Some(mailbox) = state.mailboxes.get_mut(&client) {
+                let failure = Failure::named("amqp:resource-deleted", "the consumer group was deleted");
+                mailbox.orders.push(Order::Close(failure));
+                mailbox.wake.notify_one();
+            }
+        }
         for client in state.platform.take_woken() {
             if let Some(mailbox) = state.mailboxes.get(&client) {
                 mailbox.wake.notify_one();
@@ -126,6 +146,59 @@ impl Hub {
     /// Publishes messages to `group`, and returns their IDs.
     pub fn publish(&self, group: &str, drafts: &[Draft]) -> Result<Vec<String>, UnknownGroup> {
         self.with(|platform, now| platform.publish(group, drafts, now))
+    }
+
+    /// Publishes messages as devices do: each goes to the groups that its product's subscription names for its kind, or to
+    /// the default group if the product has no subscription. The ID of a message that nobody has subscribed to is `None`.
+    pub fn publish_by_topic(&self, drafts: &[Draft]) -> Result<Vec<Option<String>>, UnknownGroup> {
+        self.with_state(|State { platform, instances, .. }, now| {
+            if !instances.has_subscriptions() {
+                let ids = platform.publish(DEFAULT_GROUP, drafts, now)?;
+                return Ok(ids.into_iter().map(Some).collect());
+            }
+            let publish = |draft: &Draft| match instances.route(&draft.topic) {
+                Some(groups) => Ok(platform.publish_to(&groups, draft, now)),
+                None => Ok(platform.publish(DEFAULT_GROUP, std::slice::from_ref(draft), now)?.pop()),
+            };
+            drafts.iter().map(publish).collect()
+        })
+    }
+
+    /// What an action of the OpenAPI does to the platform.
+    pub(crate) fn with_world<R>(&self, act: impl FnOnce(&mut World<'_>) -> R) -> R {
+        self.with_state(|State { platform, instances, shown, .. }, now| {
+            act(&mut World { platform, instances, shown, now })
+        })
+    }
+
+    /// Renews the figures that the OpenAPI shows, so often, for ever.
+    pub(crate) async fn run_figures(&self, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            let mut state = self.lock();
+            let now = self.clock.now().mono;
+            state.shown = state.platform.all_figures(now).map(|(group, it)| (group.to_owned(), it)).collect();
+        }
+    }
+
+    /// The address of a group, and the account that it belongs to.
+    pub(crate) fn find_group(&self, instance: Option<&str>, group: &str) -> Result<(String, String), InstanceError> {
+        let instances = &self.lock().instances;
+        let key = instances.find(instance)?;
+        instances.group(key, group)?;
+        Ok((instances.address(key, group), instances.account(key).to_owned()))
+    }
+
+    /// A group's own limits.
+    pub fn group_limits(&self, group: &str) -> Result<GroupLimits, UnknownGroup> {
+        self.lock().platform.group_limits(group)
+    }
+
+    /// Gives a group limits of its own.
+    pub fn set_group_limits(&self, group: &str, limits: GroupLimits) -> Result<(), UnknownGroup> {
+        self.with(|platform, _| platform.set_group_limits(group, limits))
     }
 
     /// A group's counts.
@@ -162,10 +235,6 @@ impl Hub {
         self.lock().mailboxes.len()
     }
 
-    pub(crate) fn has_group(&self, group: &str) -> bool {
-        self.lock().platform.has_group(group)
-    }
-
     /// Someone tries to connect to `group`. The error says why that is too much.
     pub(crate) fn attempt(&self, group: &str) -> Result<(), String> {
         self.with(|platform, now| platform.attempt(group, now)).map_err(|refusal| refusal.to_string())
@@ -178,6 +247,7 @@ pub(crate) struct GroupSeat {
     hub: Arc<Hub>,
     group: String,
     client_id: String,
+    address: SocketAddr,
     /// Why there was no place to be had before the connection even opened.
     refused: Option<String>,
     wake: Arc<Notify>,
@@ -185,8 +255,14 @@ pub(crate) struct GroupSeat {
 }
 
 impl GroupSeat {
-    pub(crate) fn new(hub: Arc<Hub>, group: String, client_id: String, refused: Option<String>) -> Self {
-        Self { hub, group, client_id, refused, wake: Arc::new(Notify::new()), client: None }
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        group: String,
+        client_id: String,
+        address: SocketAddr,
+        refused: Option<String>,
+    ) -> Self {
+        Self { hub, group, client_id, address, refused, wake: Arc::new(Notify::new()), client: None }
     }
 
     /// Notified when there is something to fetch, or an order.
@@ -207,7 +283,7 @@ impl Seat for GroupSeat {
             return Err(reason);
         }
         let client = self.hub.with_state(|state, now| {
-            let joined = state.platform.join(&self.group, &self.client_id, now);
+            let joined = state.platform.join(&self.group, &self.client_id, self.address, now);
             let client = joined.map_err(|error| error.to_string())?.map_err(|refusal| refusal.to_string())?;
             // In the same breath: a client that an order could miss must not be seen.
             let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };

@@ -2,20 +2,24 @@
 //! clusters and for tests. It keeps the platform's rules and limits (PLATFORM.md 1); every limit is a parameter.
 //!
 //! [`platform`] is the platform itself, a state machine that knows neither sockets nor clocks. Around it are thin edges:
-//! AMQP over TLS for clients, an admin API over HTTP for whoever publishes and looks on. [`Emulator::start`] runs all of
+//! AMQP over TLS for clients, the OpenAPI and STS over HTTPS for operators, an admin API over HTTP for whoever publishes and
+//! looks on. [`Emulator::start`] runs all of
 //! it inside the calling process; the binary does the same and nothing else.
 
+mod accounts;
 mod admin;
 mod amqp;
-mod auth;
 mod clock;
 mod config;
 mod devices;
 mod duration;
 mod generator;
 mod hub;
+mod instances;
 mod limits;
 mod message;
+mod openapi;
+mod pattern;
 pub mod platform;
 #[cfg(test)]
 mod tests;
@@ -23,7 +27,7 @@ mod tls;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -31,16 +35,22 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::info;
 
 pub use self::clock::{Clock, Micros, Now};
-pub use self::config::{AccessKeyEntry, Config, ConfigError, TokenEntry, Wire};
+pub use self::config::{
+    AccessKeyEntry, Config, ConfigError, InstanceEntry, OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts,
+    ThrottleScope, TokenEntry, TrustEntry, Unsubscribed, Wire,
+};
 pub use self::hub::{Fault, Hub};
 pub use self::limits::{Limits, WithoutCredit};
 pub use self::message::{BodySection, Draft, DraftId};
+pub use self::pattern::Pattern;
 pub use self::tls::TlsError;
 
+use self::accounts::Accounts;
 use self::admin::Admin;
 use self::amqp::Server;
-use self::auth::Registry;
 use self::generator::Generator;
+use self::instances::{Instances, Quotas, Setup};
+use self::openapi::Service;
 use self::platform::Platform;
 use self::tls::Authority;
 
@@ -56,7 +66,7 @@ pub enum StartError {
     /// An address can't be listened on.
     #[error("can't listen on {address} for {what}: {source}")]
     Listen {
-        /// `AMQP` or `HTTP`.
+        /// `AMQP`, `HTTP` or the `OpenAPI`.
         what: &'static str,
         /// The address.
         address: SocketAddr,
@@ -70,11 +80,14 @@ pub enum StartError {
 pub struct Emulator {
     amqp_addr: SocketAddr,
     http_addr: SocketAddr,
+    api_addr: SocketAddr,
     ca_pem: String,
     hub: Arc<Hub>,
     stop: watch::Sender<bool>,
     timer: JoinHandle<()>,
+    figures: Option<JoinHandle<()>>,
     amqp: JoinHandle<()>,
+    api: JoinHandle<()>,
     http: JoinHandle<io::Result<()>>,
 }
 
@@ -83,33 +96,50 @@ impl Emulator {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let authority = Authority::open(config.dir.as_deref())?;
-        let tls = authority.acceptor()?;
+        let (tls, api_tls) = (authority.acceptor()?, authority.acceptor()?);
         let (amqp_listener, amqp_addr) = listen("AMQP", config.amqp).await?;
         let (http_listener, http_addr) = listen("HTTP", config.http).await?;
+        let (api_listener, api_addr) = listen("the OpenAPI", config.api).await?;
+        info!(%amqp_addr, %http_addr, %api_addr, groups = ?config.groups, "emulator starts");
 
-        let limits = Arc::new(config.limits);
         let clock = Clock::start();
         // IDs are numbers of 19 digits; those of a later start are higher.
         let id_base = clock.now().unix_us.saturating_mul(1_000);
-        let groups = config.groups.iter().map(String::as_str);
-        let hub = Arc::new(Hub::new(clock, Platform::new(Arc::clone(&limits), groups, id_base, config.seed)));
+        let instances = instances(&config, clock.now().unix_us / 1_000);
+        let limits = Arc::new(config.limits);
+        let platform = Platform::new(Arc::clone(&limits), [], id_base, config.seed);
+        let hub = Arc::new(Hub::new(clock, platform, instances));
+        let accounts = Arc::new(Mutex::new(Accounts::new(
+            &config.account_id,
+            &config.access_keys,
+            &config.tokens,
+            config.roles,
+            config.oidc_providers,
+        )));
 
         let (stop, stopped) = watch::channel(false);
         let timer = tokio::spawn({
             let hub = Arc::clone(&hub);
             async move { hub.run_timer().await }
         });
+        let figures_every = config.open_api.figures_every;
+        let figures = (!figures_every.is_zero()).then(|| {
+            let hub = Arc::clone(&hub);
+            tokio::spawn(async move { hub.run_figures(figures_every).await })
+        });
         let max_payload_bytes = limits.max_payload_bytes;
-        let registry = Registry::new(&config.instance_id, &config.access_keys, &config.tokens);
-        let server = Server { tls, registry, hub: Arc::clone(&hub), limits, wire: config.wire };
+        let server = Server { tls, accounts: Arc::clone(&accounts), hub: Arc::clone(&hub), limits, wire: config.wire };
         let amqp = tokio::spawn(amqp::accept(amqp_listener, Arc::new(server), until(stopped.clone())));
+        let service = Service::new(Arc::clone(&hub), Arc::clone(&accounts), config.open_api, config.sts);
+        let service = Arc::new(service);
+        let api = tokio::spawn(openapi::accept(api_listener, api_tls, Arc::clone(&service), until(stopped.clone())));
         let generator = Generator::new(Arc::clone(&hub));
         let (product_key, seed) = (config.product_key, config.seed);
-        let admin = Admin { hub: Arc::clone(&hub), generator, product_key, max_payload_bytes, seed };
+        let admin = Admin { hub: Arc::clone(&hub), accounts, service, generator, product_key, max_payload_bytes, seed };
         let http = tokio::spawn(admin::serve(http_listener, Arc::new(admin), until(stopped)));
 
-        info!(%amqp_addr, %http_addr, groups = ?config.groups, "emulator started");
-        Ok(Self { amqp_addr, http_addr, ca_pem: authority.pem().to_owned(), hub, stop, timer, amqp, http })
+        let ca_pem = authority.pem().to_owned();
+        Ok(Self { amqp_addr, http_addr, api_addr, ca_pem, hub, stop, timer, figures, amqp, api, http })
     }
 
     /// Where AMQP over TLS is served.
@@ -122,6 +152,12 @@ impl Emulator {
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Where the OpenAPI and STS are served, over TLS and without.
+    #[must_use]
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api_addr
     }
 
     /// The CA certificate that clients must trust, as PEM. The server's certificate is for `localhost`, `127.0.0.1` and
@@ -151,9 +187,35 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.timer.abort();
+        if let Some(figures) = &self.figures {
+            figures.abort();
+        }
         self.amqp.abort();
+        self.api.abort();
         self.http.abort();
     }
+}
+
+/// The instances that a configuration names.
+fn instances(config: &Config, now_unix_ms: u64) -> Instances {
+    let first = Setup {
+        id: config.instance_id.clone(),
+        account: config.account_id.clone(),
+        groups: config.groups.clone(),
+        products: config.products.clone(),
+    };
+    let others = config.instances.iter().map(|instance| Setup {
+        id: instance.id.clone(),
+        account: instance.account.clone().unwrap_or_else(|| config.account_id.clone()),
+        groups: instance.groups.clone(),
+        products: instance.products.clone(),
+    });
+    let quotas = Quotas {
+        groups_per_product: config.open_api.groups_per_product,
+        products_per_group: config.open_api.products_per_group,
+        groups_per_account: config.open_api.groups_per_account,
+    };
+    Instances::new(std::iter::once(first).chain(others).collect(), quotas, config.seed, now_unix_ms)
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

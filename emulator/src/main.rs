@@ -23,7 +23,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the emulator until SIGTERM or SIGINT. Logs go to stderr (`SLUICE_LOG` sets the level); when it is ready it prints
-    /// one JSON line to stdout: {"amqp":"HOST:PORT","http":"HOST:PORT","ca":"FILE"}.
+    /// one JSON line to stdout: {"amqp":"HOST:PORT","http":"HOST:PORT","api":"HOST:PORT","ca":"FILE"}.
     Run(Run),
 }
 
@@ -38,6 +38,9 @@ struct Run {
     /// Where to serve the admin API; port 0 picks one [default: 127.0.0.1:5680].
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
+    /// Where to serve the OpenAPI and STS; port 0 picks one [default: 127.0.0.1:0].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    api: Option<SocketAddr>,
     /// Where the CA lives: ca.pem for clients to trust, ca.key [default: .sluice-emulator].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -56,13 +59,15 @@ async fn serve(run: Run) -> Result<()> {
     let mut config = run.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     config.amqp = run.amqp.unwrap_or(config.amqp);
     config.http = run.http.unwrap_or(config.http);
+    config.api = run.api.unwrap_or(config.api);
     let dir = run.dir.or(config.dir.take()).unwrap_or_else(|| PathBuf::from(".sluice-emulator"));
     config.dir = Some(dir.clone());
     // Before the ready line: a signal that comes right after it must not be missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let emulator = Emulator::start(config).await?;
     let ca = dir.join("ca.pem").canonicalize().context("the CA certificate is gone")?;
-    println!("{}", json!({"amqp": emulator.amqp_addr(), "http": emulator.http_addr(), "ca": ca}));
+    let (amqp, http, api) = (emulator.amqp_addr(), emulator.http_addr(), emulator.api_addr());
+    println!("{}", json!({"amqp": amqp, "http": http, "api": api, "ca": ca}));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -1,4 +1,5 @@
-//! The admin address: health, readiness, metrics and status over HTTP. Read-only.
+//! The admin address: health, readiness, metrics and status over HTTP. Read-only, since it may listen where others reach
+//! it: what changes anything (see [`crate::drain`]) is not here.
 
 use std::sync::Arc;
 
@@ -8,15 +9,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::consumer::Snapshot;
+use crate::control::status::ControlStatus;
+use crate::readiness::Readiness;
 
 /// What it shows.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// The consumer, at its last change.
     pub status: watch::Receiver<Snapshot>,
+    /// When it counts as ready.
+    pub readiness: watch::Receiver<Readiness>,
+    /// How things stand with the broker, where there is one.
+    pub control: Option<watch::Receiver<ControlStatus>>,
     /// The metrics.
     pub registry: Arc<Registry>,
 }
@@ -39,17 +47,13 @@ async fn health(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// Ready once a link has stood, and until draining begins. A link lost later is no reason to take a pod out of its
-/// Services.
+/// By the rule of the group.
 async fn ready(State(admin): State<Admin>) -> Response {
-    let snapshot = admin.status.borrow().clone();
-    if snapshot.draining {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned()).into_response()
-    } else if snapshot.was_up {
-        "ok\n".into_response()
-    } else {
-        let reason = if snapshot.reason.is_empty() { "no application is attached yet" } else { &snapshot.reason };
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the link has not been up yet: {reason}\n")).into_response()
+    let yielded = admin.control.as_ref().is_some_and(|control| control.borrow().yielded);
+    let judged = admin.readiness.borrow().judge(&admin.status.borrow(), yielded);
+    match judged {
+        Ok(()) => "ok\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
@@ -64,6 +68,16 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn status(State(admin): State<Admin>) -> Json<Snapshot> {
-    Json(admin.status.borrow().clone())
+/// What `/status` shows.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    consumer: Snapshot,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<ControlStatus>,
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Shown> {
+    let control = admin.control.as_ref().map(|control| control.borrow().clone());
+    Json(Shown { consumer: admin.status.borrow().clone(), control })
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::{Error as YamlError, UserMessageFormatter};
-use sluice_crds::{CaBundle, ConsumerGroup, Violations};
+use sluice_crds::{CaBundle, Document, Violations};
 
 /// Why a file is not a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ impl std::fmt::Display for Place {
 
 /// Reads the file and checks it. A relative path in it counts from the file's own directory, and is returned as one that
 /// can be opened.
-pub fn load(path: &Path) -> Result<ConsumerGroup, ConfigError> {
+pub fn load(path: &Path) -> Result<Document, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
     let mut group = parse(path, &text)?;
     group.validate().map_err(|violations| ConfigError::Invalid { path: path.to_owned(), violations })?;
@@ -79,7 +79,7 @@ pub fn load(path: &Path) -> Result<ConsumerGroup, ConfigError> {
     Ok(group)
 }
 
-fn parse(path: &Path, text: &str) -> Result<ConsumerGroup, ConfigError> {
+fn parse(path: &Path, text: &str) -> Result<Document, ConfigError> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let path = path.to_owned();

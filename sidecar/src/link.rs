@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use sluice_cloud::sign::SaslCredentials;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::amqp::engine::{Engine, Incoming};
-use crate::amqp::fault::Fault;
+use crate::amqp::fault::{Fault, Renew};
 use crate::amqp::hot::Outcome;
 use crate::amqp::params::Params;
 use crate::clock;
@@ -49,14 +49,23 @@ pub struct AmqpConnector {
 
 impl Connect for AmqpConnector {
     type Source = AmqpSource<TlsStream<TcpStream>>;
+    type Target = Vec<SocketAddr>;
 
-    async fn connect(&self, epoch: LinkEpoch, credentials: SaslCredentials) -> Result<Self::Source, ConnectError> {
+    async fn locate(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         let limit = self.params.step_timeout;
-        let address = format!("{}:{}", self.host, self.port);
-        let late = |step| ConnectError::Timeout { address: address.clone(), step, seconds: limit.as_secs() };
-        let found = timeout(limit, self.resolve()).await.map_err(|_| late("the look-up of its name"))??;
+        timeout(limit, self.resolve()).await.map_err(|_| self.late("the look-up of its name"))?
+    }
+
+    async fn connect_to(
+        &self,
+        found: Vec<SocketAddr>,
+        epoch: LinkEpoch,
+        credentials: SaslCredentials,
+    ) -> Result<Self::Source, ConnectError> {
+        let limit = self.params.step_timeout;
+        let address = self.address();
         let tcp = self.tcp(&address, &found).await?;
-        let tls = timeout(limit, self.tls(tcp, &address)).await.map_err(|_| late("the TLS handshake"))??;
+        let tls = timeout(limit, self.tls(tcp, &address)).await.map_err(|_| self.late("the TLS handshake"))??;
         let mut source = AmqpSource::new(tls, Engine::new(self.params.clone(), credentials, clock::now()), epoch);
         match source.attached().await {
             Ok(()) => Ok(source),
@@ -69,6 +78,14 @@ impl Connect for AmqpConnector {
 }
 
 impl AmqpConnector {
+    fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn late(&self, step: &'static str) -> ConnectError {
+        ConnectError::Timeout { address: self.address(), step, seconds: self.params.step_timeout.as_secs() }
+    }
+
     async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         let failed = |reason: String| ConnectError::Resolve { host: self.host.clone(), reason };
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
@@ -116,6 +133,8 @@ pub struct AmqpSource<S> {
     written: u64,
     flushed: u64,
     reported: u64,
+    /// How the stream ended.
+    lost: Option<io::ErrorKind>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -124,7 +143,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
     pub fn new(stream: S, engine: Engine, epoch: LinkEpoch) -> Self {
         let timer = Box::pin(sleep_until(engine.next_deadline().into()));
         let buffer = vec![0; engine.max_frame_size() as usize + READ_AHEAD].into_boxed_slice();
-        Self { stream, engine, epoch, buffer, used: 0, filled: 0, written: 0, flushed: 0, reported: 0, timer }
+        Self {
+            stream,
+            engine,
+            epoch,
+            buffer,
+            used: 0,
+            filled: 0,
+            written: 0,
+            flushed: 0,
+            reported: 0,
+            lost: None,
+            timer,
+        }
     }
 
     /// Waits until the link stands; the engine bounds every step. A peer that cuts the connection says nothing, so the
@@ -150,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
     fn poll_turn(&mut self, cx: &mut Context<'_>, deliveries: &mut Vec<Incoming>) -> Poll<Result<(), Fault>> {
         let now = clock::now();
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
-            return Poll::Ready(Err(lost(&error)));
+            return Poll::Ready(Err(self.lost(&error)));
         }
         let mut progress = self.flushed > self.reported;
         let enough = deliveries.len() + BATCH;
@@ -168,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
         // What came, or the time, may call for an answer. A peer is silent only if there was nothing to read.
         self.engine.tick(now)?;
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
-            return Poll::Ready(Err(lost(&error)));
+            return Poll::Ready(Err(self.lost(&error)));
         }
         progress |= self.flushed > self.reported;
         if progress {
@@ -177,6 +208,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
         }
         self.poll_timer(cx);
         Poll::Pending
+    }
+
+    fn lost(&mut self, error: &io::Error) -> Fault {
+        self.lost = Some(error.kind());
+        Fault::Lost(error.to_string())
     }
 
     /// Has the task woken for the engine's next deadline.
@@ -224,10 +260,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
     }
 }
 
-fn lost(error: &io::Error) -> Fault {
-    Fault::Lost(error.to_string())
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for AmqpSource<S> {
     async fn receive(&mut self, deliveries: &mut Vec<Incoming>) -> Result<Mark, Fault> {
         match self.turn(deliveries).await {
@@ -253,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for AmqpSource<S> {
         self.engine.outstanding_credit()
     }
 
-    async fn close(mut self) {
+    async fn close(mut self) -> bool {
         self.engine.close(clock::now());
         let mut late = Vec::new();
         while !self.engine.is_closed() {
@@ -261,11 +293,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for AmqpSource<S> {
                 break;
             }
         }
+        let agreed = self.engine.is_closed() && self.engine.fault().is_none();
+        let ended = matches!(self.engine.fault(), Some(Fault::Ended { level: Renew::Connection, .. }));
         self.say_goodbye().await;
+        agreed || ended || self.ended_by_peer().await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
+    /// Waits for the peer's end of the stream; false if it is our side that has lost it.
+    async fn ended_by_peer(&mut self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        while self.lost.is_none() {
+            match self.stream.read(&mut self.buffer).await {
+                Ok(0) => self.lost = Some(UnexpectedEof),
+                Ok(_) => {}
+                Err(error) => self.lost = Some(error.kind()),
+            }
+        }
+        matches!(self.lost, Some(UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe))
+    }
+
     /// Writes the engine's last words and ends the stream, for as long as a goodbye is worth.
     async fn say_goodbye(&mut self) {
         let farewell = async {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -35,6 +36,10 @@ pub struct Metrics {
     attempts: Counter,
     failures: ByLabel<1>,
     link_up: Gauge,
+    saturated: Counter<f64, AtomicU64>,
+    broker_up: Gauge,
+    slots: Gauge,
+    permits: ByLabel<1>,
     streams: Gauge,
     held: Gauge,
     held_bytes: Gauge<u64, AtomicU64>,
@@ -64,6 +69,10 @@ impl Default for Metrics {
             attempts: Counter::default(),
             failures: ByLabel::default(),
             link_up: Gauge::default(),
+            saturated: Counter::default(),
+            broker_up: Gauge::default(),
+            slots: Gauge::default(),
+            permits: ByLabel::default(),
             streams: Gauge::default(),
             held: Gauge::default(),
             held_bytes: Gauge::default(),
@@ -94,7 +103,20 @@ impl Metrics {
         r.register("leases_expired", "Leases that ran out without a verdict", self.expired.clone());
         r.register("connect_attempts", "Attempts to connect to the platform", self.attempts.clone());
         r.register("link_failures", "Failed attempts and lost links, by what must be renewed", self.failures.clone());
-        r.register("link_up", "1 while the link to the platform stands", self.link_up.clone());
+        r.register(
+            "link_up",
+            "Links to the platform that stand: 1 or 0 unless there are several",
+            self.link_up.clone(),
+        );
+        r.register_with_unit(
+            "saturated",
+            "Time in which no attached application could be given one more message",
+            Unit::Seconds,
+            self.saturated.clone(),
+        );
+        r.register("broker_up", "1 while a broker of the operator is heard", self.broker_up.clone());
+        r.register("slots_held", "Client slots that the operator has granted", self.slots.clone());
+        r.register("permits", "Permits to connect, by what became of them", self.permits.clone());
         r.register("streams", "Streams that applications have attached", self.streams.clone());
         r.register("messages_held", "Messages in hand", self.held.clone());
         r.register_with_unit("messages_held", "Size of the messages in hand", Unit::Bytes, self.held_bytes.clone());
@@ -166,8 +188,36 @@ impl Metrics {
         self.failures.get_or_create(&[("renew", renew)]).inc();
     }
 
-    pub(crate) fn link_up(&self, up: bool) {
-        self.link_up.set(i64::from(up));
+    pub(crate) fn links_up(&self, links: usize) {
+        self.link_up.set(i64::try_from(links).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn saturated(&self, time: Duration) {
+        if time > Duration::ZERO {
+            self.saturated.inc_by(time.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn broker_up(&self, up: bool) {
+        self.broker_up.set(i64::from(up));
+    }
+
+    pub(crate) fn slots_held(&self, slots: usize) {
+        self.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn permit_used(&self, alone: bool) {
+        let from = if alone { "used_alone" } else { "used" };
+        self.permits.get_or_create(&[("outcome", from)]).inc();
+    }
+
+    pub(crate) fn permit_lapsed(&self) {
+        self.permits.get_or_create(&[("outcome", "lapsed")]).inc();
+    }
+
+    /// Messages received, and those settled as accepted, since the process began.
+    pub(crate) fn received_and_accepted(&self) -> (u64, u64) {
+        (self.received.get(), self.accepted.get())
     }
 
     pub(crate) fn streams(&self, streams: usize) {

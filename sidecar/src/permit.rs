@@ -5,20 +5,43 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use sluice_cloud::sign::{ClientId, ConnectIdentity, SaslCredentials, SignError, SignMethod};
+use sluice_cloud::sign::{ClientId, ClientIdError, ConnectIdentity, SaslCredentials, SignError, SignMethod};
 
 use crate::clock;
 use crate::credentials::{Credentials, CredentialsError};
+use crate::memory::{Memory, MemoryError};
 
 /// The span over which the platform counts attempts.
 const SPAN: Duration = Duration::from_secs(60);
 
+/// How soon after it was given a permit of the sidecar's own must be used.
+const USE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The client slot that an attempt is for, and the grant by which it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The grant; 1 where there is no broker.
+    pub epoch: u64,
+    /// The slot's index.
+    pub slot: u32,
+}
+
+/// The right to make one attempt.
+#[derive(Debug)]
+pub struct Permit {
+    /// Signed for this attempt.
+    pub credentials: SaslCredentials,
+    /// The attempt must have begun by then.
+    pub until: Instant,
+}
+
 /// Who hands out permits.
-pub trait Permits: Send + 'static {
-    /// Waits for the next permit.
-    fn next(&mut self) -> impl Future<Output = Result<SaslCredentials, PermitError>> + Send;
+pub trait Permits: Send + Sync + 'static {
+    /// Waits for the next permit for this place. Can be dropped at any await.
+    fn next(&self, place: Place) -> impl Future<Output = Result<Permit, PermitError>> + Send;
 }
 
 /// Why there is no permit.
@@ -30,6 +53,15 @@ pub enum PermitError {
     /// What there is can't be signed.
     #[error("the connect attempt can't be signed: {0}")]
     Sign(#[from] SignError),
+    /// The name can't be one on the platform.
+    #[error("the connect attempt can't be named: {0}")]
+    Name(#[from] ClientIdError),
+    /// What a successor of this process must know of could not be written down.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Nobody hands out permits any more.
+    #[error("the sidecar is shutting down")]
+    Closed,
 }
 
 /// At most so many attempts in any minute.
@@ -61,6 +93,11 @@ impl Pace {
             self.recent.pop_front();
         }
     }
+
+    /// How many of the attempts known of count at this moment.
+    pub fn counting(&self, now: Instant) -> usize {
+        self.recent.iter().filter(|at| now < **at + SPAN).count()
+    }
 }
 
 /// Permits of the sidecar's own, for where there is no broker.
@@ -68,8 +105,8 @@ impl Pace {
 pub struct SelfSigned {
     /// Where the AccessKey comes from; read anew for each attempt.
     pub credentials: Credentials,
-    /// This client's name on the platform.
-    pub client_id: ClientId,
+    /// This client's name on the platform; that of a connection has the slot's index at its end.
+    pub client_id: String,
     /// The instance; `None` for a legacy public one.
     pub iot_instance_id: Option<String>,
     /// The consumer group.
@@ -77,15 +114,37 @@ pub struct SelfSigned {
     /// How passwords are made.
     pub sign_method: SignMethod,
     /// The attempts of the last minute.
-    pub pace: Pace,
+    pub pace: Mutex<Pace>,
+    /// Where attempts are remembered over restarts, if anywhere.
+    pub memory: Option<Memory>,
 }
 
 impl Permits for SelfSigned {
-    async fn next(&mut self) -> Result<SaslCredentials, PermitError> {
-        tokio::time::sleep_until(self.pace.next_at(clock::now()).into()).await;
+    async fn next(&self, place: Place) -> Result<Permit, PermitError> {
+        loop {
+            let next = self.pace().next_at(clock::now());
+            tokio::time::sleep_until(next.into()).await;
+            let credentials = self.sign(place.slot)?;
+            let mut pace = self.pace();
+            let now = clock::now();
+            // Another connection may have taken the place meanwhile.
+            if pace.next_at(now) <= now {
+                pace.record(now);
+                if let Some(memory) = &self.memory {
+                    // Of whose they were, nothing depends on.
+                    memory.save(&vec![0; pace.counting(now)])?;
+                }
+                return Ok(Permit { credentials, until: now + USE_WITHIN });
+            }
+        }
+    }
+}
+
+impl SelfSigned {
+    fn sign(&self, slot: u32) -> Result<SaslCredentials, PermitError> {
         let key = self.credentials.current()?;
         let identity = ConnectIdentity {
-            client_id: self.client_id.clone(),
+            client_id: ClientId::try_new(format!("{}-{slot}", self.client_id))?,
             iot_instance_id: self.iot_instance_id.clone(),
             consumer_group_id: self.consumer_group_id.clone(),
             sign_method: self.sign_method,
@@ -93,9 +152,11 @@ impl Permits for SelfSigned {
             access_key_id: key.id().to_owned(),
             security_token: key.security_token().cloned(),
         };
-        let signed = identity.sign(key.secret())?;
-        self.pace.record(clock::now());
-        Ok(signed)
+        Ok(identity.sign(key.secret())?)
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,31 +1,42 @@
-//! From a document and a few addresses to a running sidecar.
+//! From a document, or a broker's address, and a few addresses of its own to a running sidecar.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::pin::Pin;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use sluice_cloud::sign::ClientId;
-use sluice_crds::{CaBundle, ConsumerGroup, Settlement};
-use tokio::net::{TcpListener, UnixListener};
+use sluice_crds::{CaBundle, Document, Settlement};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tracing::info;
 
 use crate::admin::{self, Admin};
 use crate::amqp::params::Params;
 use crate::clock;
-use crate::consumer::{Consumer, Handle};
+use crate::consumer::{Consumer, Handle, Snapshot};
+use crate::control::client::{self, Control};
+use crate::control::dial::{Broker, TcpDial};
+use crate::control::status::ControlStatus;
+use crate::control::terms::Endpoint;
 use crate::credentials::{self, Credentials};
+use crate::drain::DrainService;
 use crate::ledger::{HandBack, LeaseId, Policy};
 use crate::link::AmqpConnector;
+use crate::listen::{self, Listen};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::permit::{Pace, SelfSigned};
+use crate::orders::Orders;
+use crate::permit::{Pace, Permits, SelfSigned};
+use crate::readiness::Readiness;
 use crate::repeat::RepeatPolicy;
+use crate::source::Connect;
 use crate::stream::service::ConsumerService;
 use crate::tls::{self, Roots};
 
@@ -39,51 +50,42 @@ const MAX_MESSAGE: u64 = 1 << 20;
 /// How long each step may take until the link stands: what the platform itself allows (`PLATFORM.md 1.1`).
 const STEP: Duration = Duration::from_secs(15);
 
-/// Where applications connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// TCP on loopback.
-    Tcp(SocketAddr),
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let help = "expected unix:///PATH or tcp://127.0.0.1:PORT";
-        if let Some(path) = text.strip_prefix("unix://") {
-            let path = PathBuf::from(path);
-            return if path.is_absolute() {
-                Ok(Self::Unix(path))
-            } else {
-                Err(format!("{help}: the path is not absolute"))
-            };
-        }
-        let address = text.strip_prefix("tcp://").ok_or(help)?;
-        let address: SocketAddr = address.parse().map_err(|error| format!("{help}: {error}"))?;
-        if address.ip().is_loopback() {
-            Ok(Self::Tcp(address))
-        } else {
-            Err(format!("{help}: {address} is not loopback, and messages are served without TLS or authentication"))
-        }
-    }
-}
-
 /// What a sidecar is started with.
 #[derive(Debug)]
 pub struct Options {
-    /// The document.
-    pub group: ConsumerGroup,
-    /// Where the keys come from.
-    pub credentials: Credentials,
+    /// Who says what it consumes.
+    pub mode: Mode,
     /// Where applications connect.
     pub listen: Listen,
     /// Where the admin address listens.
     pub admin: SocketAddr,
     /// How long what is in hand may still be answered after a signal to stop.
     pub drain: Duration,
+    /// Where things are remembered over restarts. In a cluster the socket's folder if not given; else nowhere.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Who says what the sidecar consumes.
+#[derive(Debug)]
+pub enum Mode {
+    /// A document; there are no others that it would have to share client slots with.
+    File {
+        /// The document.
+        group: Box<Document>,
+        /// Where the keys come from.
+        credentials: Credentials,
+    },
+    /// The operator's broker.
+    Cluster {
+        /// Where its replicas are.
+        brokers: Vec<Broker>,
+        /// PEM file of the authorities that vouch for them.
+        authority: PathBuf,
+        /// The file with the pod's token.
+        token: PathBuf,
+        /// The `ConsumerGroup` in the pod's namespace.
+        group: String,
+    },
 }
 
 /// What is printed when the sidecar is ready to be connected to.
@@ -95,33 +97,83 @@ struct Ready {
 
 /// Runs until `stop` resolves, then drains. A second resolution of `stop` is the caller's to act on.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()> {
-    let Options { group, credentials, listen, admin, drain } = options;
-    // Missing keys are said at once, not at the first connect attempt.
-    credentials.current()?;
+    let Options { mode, listen, admin, drain, state_dir } = options;
     let metrics = Metrics::default();
-    let (consumer, handle, status) = Consumer::new(
-        connector(&group)?,
-        permits(&group, credentials)?,
-        policy(&group),
-        first_lease(),
-        metrics.clone(),
-    );
+    match mode {
+        Mode::File { group, credentials } => {
+            // Missing keys are said at once, not at the first connect attempt.
+            credentials.current()?;
+            let orders = Orders::fixed(connector(&group)?, policy(&group), group.spec.delivery.connections_per_pod);
+            let permits = permits(&group, credentials, state_dir.as_deref())?;
+            let (consumer, handle, status) = Consumer::new(permits, orders, first_lease(), metrics.clone());
+            let readiness = watch::channel(group.spec.readiness.into()).1;
+            info!(group = group.spec.group_id, "consuming by a document");
+            let serving = Serving { listen, admin, drain, metrics, readiness, control: None };
+            serve_all(serving, consumer, handle, status, None, stop).await
+        }
+        Mode::Cluster { brokers, authority, token, group } => {
+            let state_dir = state_dir.or_else(|| listen.folder().map(Path::to_owned));
+            let state_dir = state_dir.context("--state-dir must be given if --listen is no Unix socket")?;
+            let (memory, remembered) = Memory::open(&state_dir)?;
+            let dial = TcpDial::new(brokers, authority)?;
+            let (desk, orders, permits) = client::prepare(Policy::default());
+            let (consumer, handle, status) = Consumer::new(permits, orders, first_lease(), metrics.clone());
+            info!(group, process = memory.process(), "consuming by the broker's word");
+            let name = group.clone();
+            let settings = client::Settings {
+                group,
+                token,
+                memory,
+                remembered,
+                connector: Box::new(move |endpoint| connector_to(&name, endpoint)),
+                metrics: metrics.clone(),
+            };
+            let (control, told) = Control::new(settings, dial, desk, status.clone());
+            let readiness = told.readiness;
+            let serving = Serving { listen, admin, drain, metrics, readiness, control: Some(told.status) };
+            serve_all(serving, consumer, handle, status, Some(Box::pin(control.run())), stop).await
+        }
+    }
+}
 
+/// What is served, and where.
+struct Serving {
+    listen: Listen,
+    admin: SocketAddr,
+    drain: Duration,
+    metrics: Metrics,
+    readiness: watch::Receiver<Readiness>,
+    control: Option<watch::Receiver<ControlStatus>>,
+}
+
+/// The task that speaks with the broker. It ends by itself once the consumer has.
+type ControlTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn serve_all<C: Connect, P: Permits>(
+    serving: Serving,
+    consumer: Consumer<C, P>,
+    handle: Handle,
+    status: watch::Receiver<Snapshot>,
+    control_task: Option<ControlTask>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let Serving { listen, admin, drain, metrics, readiness, control } = serving;
     let admin_listener = TcpListener::bind(admin).await.with_context(|| format!("--admin {admin} can't be bound"))?;
     let admin = admin_listener.local_addr()?;
-    let router = admin::router(Admin { status, registry: metrics.registry() });
+    let router = admin::router(Admin { status, readiness, control, registry: metrics.registry() });
     let admin_task = tokio::spawn(async move { axum::serve(admin_listener, router).await });
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ConsumerService>().await;
     let router = services(handle)?.add_service(health_service);
-    let (grpc, server) = serve(listen, router).await?;
+    let (grpc, server) = listen::serve(listen, router).await?;
     let mut server = tokio::spawn(server);
-    info!(grpc, %admin, group = group.spec.group_id, "listening");
+    info!(grpc, %admin, "listening");
     println!("{}", serde_json::to_string(&Ready { grpc, admin })?);
 
     let (shutdown, stopped) = watch::channel(None);
     let mut consumer = tokio::spawn(consumer.run(stopped));
+    let control_task = control_task.map(tokio::spawn);
     tokio::select! {
         () = stop => {}
         ended = &mut server => ended?.context("the gRPC server failed")?,
@@ -130,50 +182,14 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
     health.set_not_serving::<ConsumerService>().await;
     shutdown.send_replace(Some(clock::now() + drain));
     consumer.await.context("the consumer failed")?;
+    if let Some(control) = control_task {
+        // It gives the slot back.
+        control.await.context("the broker's client failed")?;
+    }
     // Streams have had their last word; what is left are connections without one.
     server.abort();
     admin_task.abort();
     Ok(())
-}
-
-/// Binds the application's address and returns it with the server on it.
-async fn serve(
-    listen: Listen,
-    router: Router,
-) -> Result<(String, impl Future<Output = Result<(), tonic::transport::Error>>)> {
-    Ok(match listen {
-        Listen::Unix(path) => {
-            let listener = bind_unix(&path)?;
-            let address = format!("unix://{}", path.display());
-            let incoming = UnixListenerStream::new(listener);
-            (address, futures_util::future::Either::Left(router.serve_with_incoming(incoming)))
-        }
-        Listen::Tcp(address) => {
-            let listener =
-                TcpListener::bind(address).await.with_context(|| format!("--listen tcp://{address} can't be bound"))?;
-            let address = format!("tcp://{}", listener.local_addr()?);
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            (address, futures_util::future::Either::Right(router.serve_with_incoming(incoming)))
-        }
-    })
-}
-
-/// A socket that was left behind by a process that is gone is taken over; one that is served is not.
-fn bind_unix(path: &Path) -> Result<UnixListener> {
-    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            bail!("--listen unix://{}: another process serves this socket", path.display());
-        }
-        std::fs::remove_file(path).with_context(|| format!("the old socket {} can't be removed", path.display()))?;
-    }
-    let listener = UnixListener::bind(path).with_context(|| {
-        format!("--listen unix://{} can't be bound; its folder must exist and be writable", path.display())
-    })?;
-    // The application runs as another user; who may reach the socket is decided by the directory around it.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
-        .with_context(|| format!("the mode of {} can't be set", path.display()))?;
-    Ok(listener)
 }
 
 fn services(handle: Handle) -> Result<Router> {
@@ -186,51 +202,83 @@ fn services(handle: Handle) -> Result<Router> {
         // Verdicts of a whole window fit without waiting for a window update.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        .add_service(ConsumerService::new(handle))
+        .add_service(ConsumerService::new(handle.clone()))
+        .add_service(DrainService::new(handle))
         .add_service(reflection))
 }
 
-fn connector(group: &ConsumerGroup) -> Result<AmqpConnector> {
+fn connector(group: &Document) -> Result<AmqpConnector> {
     let instance = &group.spec.instance;
     let roots = match &instance.ca_bundle {
         None => Roots::System,
         Some(CaBundle::File(path)) => Roots::File(path),
         Some(CaBundle::Pem(pem)) => Roots::Pem(pem),
+        // Refused when the document is read.
+        Some(CaBundle::ConfigMapKeyRef(key)) => bail!("a file can't take certificates from the ConfigMap {}", key.name),
     };
-    let name = &group.metadata.name;
-    Ok(AmqpConnector {
-        host: instance.amqp_host.clone(),
-        port: instance.amqp_port,
-        tls: tls::client_config(roots)?,
-        params: Params {
-            container_id: format!("sluice-{name}"),
-            host: instance.amqp_host.clone(),
-            link_name: format!("sluice-{name}"),
-            source_address: instance.source_address.clone(),
-            idle_timeout: group.spec.connection.idle_timeout.get(),
-            max_frame_size: MAX_FRAME,
-            max_message_size: MAX_MESSAGE,
-            step_timeout: STEP,
-            settle_singly: group.spec.connection.settlement == Settlement::Single,
-        },
-    })
+    let params = params(
+        &group.metadata.name,
+        &instance.amqp_host,
+        &instance.source_address,
+        group.spec.connection.idle_timeout.get(),
+        group.spec.connection.settlement == Settlement::Single,
+    );
+    let (host, port) = (instance.amqp_host.clone(), instance.amqp_port);
+    Ok(AmqpConnector { host, port, tls: tls::client_config(roots)?, params })
 }
 
-fn permits(group: &ConsumerGroup, credentials: Credentials) -> Result<SelfSigned> {
+/// How links are opened to what the broker names; else, what is wrong with that.
+fn connector_to(name: &str, endpoint: &Endpoint) -> Result<AmqpConnector, String> {
+    let roots = endpoint.ca_pem.as_deref().map_or(Roots::System, Roots::Pem);
+    let tls = tls::client_config(roots).map_err(|error| error.to_string())?;
+    let params = params(name, &endpoint.host, &endpoint.source_address, endpoint.idle_timeout, endpoint.settle_singly);
+    Ok(AmqpConnector { host: endpoint.host.clone(), port: endpoint.port, tls, params })
+}
+
+fn params(name: &str, host: &str, source_address: &str, idle_timeout: Duration, settle_singly: bool) -> Params {
+    Params {
+        container_id: format!("sluice-{name}"),
+        host: host.to_owned(),
+        link_name: format!("sluice-{name}"),
+        source_address: source_address.to_owned(),
+        idle_timeout,
+        max_frame_size: MAX_FRAME,
+        max_message_size: MAX_MESSAGE,
+        step_timeout: STEP,
+        settle_singly,
+    }
+}
+
+fn permits(group: &Document, credentials: Credentials, state_dir: Option<&Path>) -> Result<SelfSigned> {
+    let mut pace = Pace::new(group.spec.limits.connect_attempts_per_minute);
+    let memory = match state_dir {
+        None => None,
+        Some(directory) => {
+            let (memory, remembered) = Memory::open(directory)?;
+            for _ in remembered {
+                pace.record(clock::now());
+            }
+            Some(memory)
+        }
+    };
     Ok(SelfSigned {
         credentials,
         client_id: client_id(&group.metadata.name)?,
         iot_instance_id: group.spec.instance.id.clone(),
         consumer_group_id: group.spec.group_id.clone(),
         sign_method: credentials::sign_method(group.spec.credentials.sign_method),
-        pace: Pace::new(group.spec.limits.connect_attempts_per_minute),
+        pace: Mutex::new(pace),
+        memory,
     })
 }
 
 /// Names this process among the group's clients: two of the same document must not share a name (`PLATFORM.md 1.4`).
-fn client_id(name: &str) -> Result<ClientId> {
+fn client_id(name: &str) -> Result<String> {
     let name: String = name.chars().take(48).collect();
-    Ok(ClientId::try_new(format!("{name}-{:08x}", rand::random::<u32>()))?)
+    let name = format!("{name}-{:08x}", rand::random::<u32>());
+    // Said now, and not at the first attempt.
+    ClientId::try_new(name.clone())?;
+    Ok(name)
 }
 
 /// Deliveries of a later process have higher numbers than any of an earlier one, as long as there are fewer than one a
@@ -240,7 +288,7 @@ fn first_lease() -> LeaseId {
     LeaseId(u64::try_from(since.as_micros()).unwrap_or(1).max(1))
 }
 
-fn policy(group: &ConsumerGroup) -> Policy {
+fn policy(group: &Document) -> Policy {
     let delivery = &group.spec.delivery;
     Policy {
         lease: delivery.lease_duration.get(),
@@ -265,32 +313,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_socket_or_loopback_is_served() {
-        assert_eq!("unix:///run/s.sock".parse(), Ok(Listen::Unix("/run/s.sock".into())));
-        assert_eq!("tcp://127.0.0.1:0".parse(), Ok(Listen::Tcp(([127, 0, 0, 1], 0).into())));
-        for bad in
-            ["", "unix://relative", "tcp://0.0.0.0:1", "tcp://10.0.0.1:1", "tcp://localhost", "http://127.0.0.1:1"]
-        {
-            assert!(bad.parse::<Listen>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_abandoned_socket_is_taken_over_and_a_served_one_is_not() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _context = runtime.enter();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let served = bind_unix(&path).unwrap();
-        let error = bind_unix(&path).unwrap_err().to_string();
-        assert!(error.contains("another process serves"), "{error}");
-        drop(served);
-    }
-
-    #[test]
     fn a_client_id_fits_the_platform_however_long_the_name_is() {
-        assert!(client_id(&"n".repeat(253)).unwrap().as_str().len() <= 64);
+        assert!(client_id(&"n".repeat(253)).unwrap().len() <= 64 - "-128".len());
         assert_ne!(client_id("a").unwrap(), client_id("a").unwrap());
     }
 }

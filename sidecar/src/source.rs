@@ -36,21 +36,40 @@ pub trait Source: Send {
     /// How many deliveries the platform may still send.
     fn outstanding_credit(&self) -> u32;
 
-    /// Writes what is to be written, and ends the link in good order; bounded in time.
-    fn close(self) -> impl Future<Output = ()> + Send;
+    /// Writes what is to be written, and ends the link in good order; bounded in time. Returns whether the platform knows
+    /// of the end: it has confirmed it, or has ended the connection itself.
+    fn close(self) -> impl Future<Output = bool> + Send;
 }
 
 /// Opens links.
 pub trait Connect: Send + Sync + 'static {
     /// What it opens.
     type Source: Source + 'static;
+    /// Where an attempt goes.
+    type Target: Send;
+
+    /// Does what is no attempt yet, and may take longer than a permit is of use: looks the host up.
+    fn locate(&self) -> impl Future<Output = Result<Self::Target, ConnectError>> + Send;
 
     /// Makes one attempt; bounded in time. The link is of the given epoch.
+    fn connect_to(
+        &self,
+        target: Self::Target,
+        epoch: LinkEpoch,
+        credentials: SaslCredentials,
+    ) -> impl Future<Output = Result<Self::Source, ConnectError>> + Send;
+
+    /// Both, one after the other.
     fn connect(
         &self,
         epoch: LinkEpoch,
         credentials: SaslCredentials,
-    ) -> impl Future<Output = Result<Self::Source, ConnectError>> + Send;
+    ) -> impl Future<Output = Result<Self::Source, ConnectError>> + Send {
+        async move {
+            let target = self.locate().await?;
+            self.connect_to(target, epoch, credentials).await
+        }
+    }
 }
 
 /// Why an attempt to open a link failed, in words that say what to check.

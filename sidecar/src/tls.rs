@@ -40,39 +40,46 @@ pub enum Roots<'a> {
 
 /// A client configuration that trusts `roots`: TLS 1.2 or 1.3 (the platform's versions are undocumented, `PLATFORM.md 1.1`).
 pub fn client_config(roots: Roots<'_>) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut store = RootCertStore::empty();
-    match roots {
+    let store = match roots {
         Roots::System => {
+            let mut store = RootCertStore::empty();
             let found = rustls_native_certs::load_native_certs();
             store.add_parsable_certificates(found.certs);
             if store.is_empty() {
                 let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
                 return Err(TlsError::NoRoots(reasons.join("; ")));
             }
+            store
         }
         Roots::File(path) => {
-            let name = path.display().to_string();
-            let pem = std::fs::read(path)
-                .map_err(|error| TlsError::Bundle { source_name: name.clone(), reason: error.to_string() })?;
-            add(&mut store, &pem, &name)?;
+            let refuse = |reason| TlsError::Bundle { source_name: path.display().to_string(), reason };
+            let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+            roots_of(&pem).map_err(refuse)?
         }
-        Roots::Pem(text) => add(&mut store, text.as_bytes(), "pem")?,
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        Roots::Pem(text) => {
+            roots_of(text.as_bytes()).map_err(|reason| TlsError::Bundle { source_name: "pem".to_owned(), reason })?
+        }
+    };
+    Ok(Arc::new(trusting(store)?))
 }
 
-fn add(store: &mut RootCertStore, pem: &[u8], source_name: &str) -> Result<(), TlsError> {
-    let refuse = |reason: String| TlsError::Bundle { source_name: source_name.to_owned(), reason };
+/// A client configuration that trusts these authorities.
+pub fn trusting(store: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store)
+        .with_no_client_auth())
+}
+
+/// The authorities in a PEM text, or what is wrong with it.
+pub fn roots_of(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        store.add(certificate).map_err(|error| refuse(error.to_string()))?;
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        store.add(certificate).map_err(|error| error.to_string())?;
     }
-    if store.is_empty() { Err(refuse("no certificate in it".into())) } else { Ok(()) }
+    if store.is_empty() { Err("no certificate in it".into()) } else { Ok(store) }
 }
 
 #[cfg(test)]

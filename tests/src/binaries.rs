@@ -19,6 +19,7 @@ use crate::process;
 struct Binaries {
     sidecar: PathBuf,
     emulator: PathBuf,
+    operator: PathBuf,
 }
 
 /// `sluice-sidecar`.
@@ -31,7 +32,12 @@ pub fn emulator() -> Result<&'static Path> {
     Ok(&built()?.emulator)
 }
 
-/// Builds both binaries on the first call; the later ones wait for it and share what came of it.
+/// `sluice-operator`.
+pub fn operator() -> Result<&'static Path> {
+    Ok(&built()?.operator)
+}
+
+/// Builds them all on the first call; the later ones wait for it and share what came of it.
 fn built() -> Result<&'static Binaries> {
     static BUILT: OnceLock<Result<Binaries, String>> = OnceLock::new();
     BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
@@ -57,7 +63,11 @@ fn build() -> Result<Binaries> {
             .and_then(|artifact| artifact.executable)
             .with_context(|| format!("the build made no binary `{name}`"))
     };
-    Ok(Binaries { sidecar: executable("sluice-sidecar")?, emulator: executable("sluice-emulator")? })
+    Ok(Binaries {
+        sidecar: executable("sluice-sidecar")?,
+        emulator: executable("sluice-emulator")?,
+        operator: executable("sluice-operator")?,
+    })
 }
 
 /// The profile of the running tests, told from where cargo put them.

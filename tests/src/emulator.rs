@@ -36,6 +36,7 @@ pub struct Emulator {
 struct Ready {
     amqp: String,
     http: String,
+    api: String,
     ca: PathBuf,
 }
 
@@ -49,7 +50,7 @@ impl Emulator {
     pub fn start_with(configuration: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = Command::new(binaries::emulator()?);
-        command.args(["run", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        command.args(["run", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
         command.arg("--dir").arg(directory.path());
         if !configuration.is_empty() {
             let file = directory.path().join("emulator.yaml");
@@ -67,6 +68,11 @@ impl Emulator {
     pub fn port(&self) -> Result<u16> {
         let port = self.ready.amqp.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         port.with_context(|| format!("no port in {}", self.ready.amqp))
+    }
+
+    /// Where the OpenAPI and STS are, over TLS and without: `127.0.0.1:PORT`.
+    pub fn api(&self) -> &str {
+        &self.ready.api
     }
 
     /// PEM file of the certificate to trust.

@@ -1,5 +1,5 @@
-//! What the tests need and a machine may lack, fetched on first use: `RabbitMQ` 3.10 with Erlang, and Python with
-//! qpid-proton.
+//! What the tests need and a machine may lack, fetched on first use: `RabbitMQ` 3.10 with Erlang, Python with qpid-proton,
+//! and Kubernetes' control plane with Helm (see [`kubernetes`](ensure_kubernetes)).
 //!
 //! Debian's packages are downloaded and unpacked into a cache directory, not installed: no root is needed, no service
 //! starts, and no port is taken. All that is asked of the machine is the `apt-get` and `dpkg-deb` of Debian 12, and the
@@ -8,6 +8,7 @@
 //! release, gets another directory.
 
 mod cache;
+mod kubernetes;
 
 use std::env;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow};
 
+pub use self::kubernetes::{KubernetesFiles, ensure_helm, ensure_kubernetes};
 use crate::process::output_of;
 
 /// `RabbitMQ`, and the parts of Erlang that it needs.

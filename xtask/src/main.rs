@@ -3,6 +3,8 @@
 //! This file is the command line alone; each command has a file of its own.
 
 mod bench;
+mod chart;
+mod crd;
 mod demo;
 mod interrupt;
 mod leash;
@@ -31,8 +33,12 @@ enum Command {
     Demo(demo::Args),
     /// Measure what a message costs the sidecar.
     Bench(bench::Args),
+    /// Generate what the Helm chart takes over from the definition of the custom resource and from its own values.
+    Chart(chart::Args),
     /// Run all tests of the workspace.
     Test,
+    /// Generate the committed definition of the custom resource from the types of sluice-crds.
+    Crd(crd::Args),
     /// Generate the committed Rust code of sluice-proto from its .proto files.
     Proto(proto::Args),
     /// Run a program that ends when the process that started it does.
@@ -44,7 +50,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Chart(args) => chart::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test => test::run().map(|()| ExitCode::SUCCESS),
+        Command::Crd(args) => crd::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Proto(args) => proto::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Leash(args) => leash::run(&args).map(|never| match never {}),
     };

@@ -11,10 +11,13 @@ use tempfile::TempDir;
 use crate::workspace;
 
 /// The .proto files, relative to `proto/proto`.
-const FILES: [&str; 1] = ["sluice/v1/consumer.proto"];
+const FILES: [&str; 2] = [CONSUMER, "sluice/control/v1/control.proto"];
+
+/// The API that applications see: the one that reflection serves.
+const CONSUMER: &str = "sluice/v1/consumer.proto";
 
 /// What is generated, in `proto/src/generated`.
-const GENERATED: [&str; 2] = ["sluice.v1.rs", "sluice.v1.bin"];
+const GENERATED: [&str; 3] = ["sluice.v1.rs", "sluice.v1.bin", "sluice.control.v1.rs"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -67,27 +70,32 @@ fn committed() -> PathBuf {
 /// Generates everything from the .proto files into a temporary directory.
 fn generate() -> Result<TempDir> {
     let out = tempfile::tempdir().context("a temporary directory for the generated code")?;
-    let mut compiler = protox::Compiler::new([workspace::root().join("proto/proto")])?;
-    compiler.open_files(FILES)?;
+    let compiler = || protox::Compiler::new([workspace::root().join("proto/proto")]);
 
     // Reflection serves names and types, not comments: without them the set is a fraction of the size.
-    let set = compiler.include_imports(true).include_source_info(false).encode_file_descriptor_set();
+    let mut reflected = compiler()?;
+    reflected.open_file(CONSUMER)?.include_imports(true).include_source_info(false);
+    let set = reflected.encode_file_descriptor_set();
     fs::write(out.path().join("sluice.v1.bin"), set).context("writing the descriptor set")?;
 
+    let mut all = compiler()?;
+    all.open_files(FILES)?.include_imports(true).include_source_info(true);
     tonic_prost_build::configure()
         .bytes(".")
         .client_mod_attribute("sluice.v1", r#"#[cfg(feature = "client")]"#)
         .server_mod_attribute("sluice.v1", r#"#[cfg(feature = "server")]"#)
+        .client_mod_attribute("sluice.control.v1", r#"#[cfg(feature = "control-client")]"#)
+        .server_mod_attribute("sluice.control.v1", r#"#[cfg(feature = "control-server")]"#)
         .build_transport(false)
         .emit_rerun_if_changed(false)
         .out_dir(out.path())
-        .compile_fds(compiler.include_source_info(true).file_descriptor_set())
+        .compile_fds(all.file_descriptor_set())
         .context("generating Rust code")?;
     Ok(out)
 }
 
 /// Says where two contents differ first: the line of both if they are text, else the offset.
-fn first_difference(found: &[u8], expected: &[u8]) -> String {
+pub(crate) fn first_difference(found: &[u8], expected: &[u8]) -> String {
     let (Ok(found_text), Ok(expected_text)) = (std::str::from_utf8(found), std::str::from_utf8(expected)) else {
         let offset = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
         return format!("differs from byte {offset} on");

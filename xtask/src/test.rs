@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{proto, rehearsal, workspace};
+use crate::{chart, crd, proto, rehearsal, workspace};
 
 /// Runs one stage after the other until one fails, then says how long each took.
 pub(crate) fn run() -> Result<()> {
@@ -31,6 +31,11 @@ impl Stages {
         // All targets at once, so that the binaries which the end-to-end tests start are built with what the tests are
         // built with, and nothing is built twice.
         let binaries = self.run("build", || workspace::build(["--workspace", "--all-targets"]))?;
+        let printer = binaries.get(crd::PRINTER).context("the build made no binary that prints the definition")?;
+        self.run("definition is up to date", || crd::check(printer))?;
+        self.run("chart is up to date", chart::check)?;
+        let tools = binaries.get("cluster-tools").context("the build made no binary `cluster-tools`")?;
+        self.run("cluster tools", || succeed(&mut Command::new(tools)))?;
         self.run("test", || succeed(workspace::cargo().args(["test", "--workspace"])))?;
         let xtask = binaries.get("xtask").context("the build made no binary `xtask`")?;
         self.run("demo: the sidecar is killed", || rehearsal::killed_sidecar(xtask))?;

@@ -1,6 +1,7 @@
 //! The value of every field that a document may leave out.
 
-use crate::{ByteQuantity, Duration, HandBack, Settlement, SignMethod};
+use super::{HandBack, Pause, ScalingMode, Settlement, SignMethod};
+use crate::{ByteQuantity, Duration};
 
 /// `spec.instance.amqpPort`: AMQP over TLS (PLATFORM.md 1.2).
 pub const AMQP_PORT: u16 = 5671;
@@ -12,8 +13,46 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const SETTLEMENT: Settlement = Settlement::Ranges;
 /// `spec.credentials.signMethod`
 pub const SIGN_METHOD: SignMethod = SignMethod::HmacSha256;
+/// `spec.credentials.assumeRole.duration`: what STS itself takes for a default (PLATFORM.md 4.3).
+pub const ROLE_DURATION: Duration = Duration::from_secs(3_600);
+/// `spec.limits.clientSlots`: the smaller of the two numbers that the platform's documents name (PLATFORM.md 1.8).
+pub const CLIENT_SLOTS: u32 = 64;
 /// `spec.limits.connectAttemptsPerMinute`: a little under the platform's 100 (PLATFORM.md 1.8).
 pub const CONNECT_ATTEMPTS_PER_MINUTE: u32 = 95;
+/// `spec.scaling.mode`
+pub const SCALING_MODE: ScalingMode = ScalingMode::Operator;
+/// `spec.scaling.minReplicas`
+pub const MIN_REPLICAS: u32 = 1;
+/// `spec.scaling.maxReplicas`: a pod for every client slot.
+pub const MAX_REPLICAS: u32 = 64;
+/// `spec.scaling.targetSaturation`, in percent.
+pub const TARGET_SATURATION: u32 = 70;
+/// `spec.scaling.pause`
+pub const PAUSE: Pause = Pause::None;
+/// `spec.scaling.backlog.activation`
+pub const BACKLOG_ACTIVATION: u32 = 0;
+/// `spec.scaling.backlog.drainWithin`
+pub const BACKLOG_DRAIN_WITHIN: Duration = Duration::from_secs(1_800);
+/// `spec.scaling.behavior.scaleUp.stabilizationWindow`: none, as in an HPA.
+pub const SCALE_UP_STABILIZATION_WINDOW: Duration = Duration::from_secs(0);
+/// `spec.scaling.behavior.scaleUp.maxPods`, as in an HPA.
+pub const SCALE_UP_MAX_PODS: u32 = 4;
+/// `spec.scaling.behavior.scaleUp.maxPercent`, as in an HPA.
+pub const SCALE_UP_MAX_PERCENT: u32 = 100;
+/// `spec.scaling.behavior.scaleUp.period`, as in an HPA.
+pub const SCALE_UP_PERIOD: Duration = Duration::from_secs(15);
+/// `spec.scaling.behavior.scaleDown.stabilizationWindow`, as in an HPA.
+pub const SCALE_DOWN_STABILIZATION_WINDOW: Duration = Duration::from_secs(300);
+/// `spec.scaling.behavior.scaleDown.membershipWindow`: the platform needs so long to balance (PLATFORM.md 1.7).
+pub const SCALE_DOWN_MEMBERSHIP_WINDOW: Duration = Duration::from_secs(600);
+/// `spec.scaling.behavior.scaleDown.maxPods`
+pub const SCALE_DOWN_MAX_PODS: u32 = 4;
+/// `spec.scaling.behavior.scaleDown.maxPercent`
+pub const SCALE_DOWN_MAX_PERCENT: u32 = 50;
+/// `spec.scaling.behavior.scaleDown.period`
+pub const SCALE_DOWN_PERIOD: Duration = Duration::from_secs(60);
+/// `spec.delivery.connectionsPerPod`
+pub const CONNECTIONS_PER_POD: u32 = 1;
 /// `spec.delivery.maxInFlight`
 pub const MAX_IN_FLIGHT: u32 = 1_000;
 /// `spec.delivery.maxInFlightBytes`

@@ -1,10 +1,13 @@
 //! Every bound, from both sides, and what a user reads beyond it.
 
 use super::*;
-use crate::{ApiVersion, Connection, Credentials, Kind, Limits};
+use crate::{
+    ApiVersion, ByteQuantity, CaBundle, ConfigMapKey, Connection, ConsumerGroupSpec, Credentials, Delivery, Duration,
+    Instance, Kind, Limits, Metadata, Readiness, Scaling, ScalingMode,
+};
 
-fn group() -> ConsumerGroup {
-    ConsumerGroup {
+fn group() -> Document {
+    Document {
         api_version: ApiVersion::V1Alpha1,
         kind: Kind::ConsumerGroup,
         metadata: Metadata {
@@ -18,21 +21,29 @@ fn group() -> ConsumerGroup {
             instance: Instance {
                 id: Some("iot-06z00abcd".to_owned()),
                 region: Some("cn-shanghai".to_owned()),
+                account_id: None,
                 amqp_host: "iot-06z00abcd.amqp.iothub.aliyuncs.com".to_owned(),
                 amqp_port: 5671,
                 source_address: "default".to_owned(),
+                api_endpoint: None,
+                sts_endpoint: None,
                 ca_bundle: None,
             },
             connection: Connection::default(),
             credentials: Credentials::default(),
+            api_credentials: None,
+            workload: None,
             limits: Limits::default(),
+            scaling: Scaling::default(),
             delivery: Delivery::default(),
+            readiness: Readiness::default(),
+            subscriptions: None,
         },
     }
 }
 
 /// The violations of a group after `change`, as the user reads them.
-fn violations(change: impl FnOnce(&mut ConsumerGroup)) -> Vec<String> {
+fn violations(change: impl FnOnce(&mut Document)) -> Vec<String> {
     let mut group = group();
     change(&mut group);
     match group.validate() {
@@ -42,13 +53,13 @@ fn violations(change: impl FnOnce(&mut ConsumerGroup)) -> Vec<String> {
 }
 
 #[track_caller]
-fn valid(change: impl FnOnce(&mut ConsumerGroup)) {
+fn valid(change: impl FnOnce(&mut Document)) {
     assert_eq!(violations(change), Vec::<String>::new());
 }
 
 /// There is one violation, and it begins so.
 #[track_caller]
-fn invalid(begin: &str, change: impl FnOnce(&mut ConsumerGroup)) {
+fn invalid(begin: &str, change: impl FnOnce(&mut Document)) {
     let found = violations(change);
     assert!(matches!(found.as_slice(), [one] if one.starts_with(begin)), "expected {begin:?}, found {found:#?}");
 }
@@ -77,16 +88,16 @@ fn all_violations_are_found_at_once() {
     let Violations(found) = group.validate().unwrap_err();
     let paths: Vec<_> = found.iter().map(|violation| violation.path).collect();
     assert_eq!(paths, ["metadata.name", "spec.groupId", "spec.instance.amqpHost", "spec.delivery.maxInFlight"]);
-    assert_eq!(group.spec.validate().unwrap_err().0, found[1..]);
+    assert_eq!(group.spec.validate(Mode::File).unwrap_err().0, found[1..]);
     assert_eq!(Violations(found).to_string().lines().count(), 4);
 }
 
 #[test]
 fn names_are_those_of_kubernetes() {
-    for name in ["a", "a-1.b", &"a".repeat(253)] {
+    for name in ["a", "a-1.b", &"a".repeat(63)] {
         valid(|g| g.metadata.name = name.to_owned());
     }
-    for name in ["", "A", "-a", "a-", "a..b", "a_b", ".a", &"a".repeat(254)] {
+    for name in ["", "A", "-a", "a-", "a..b", "a_b", ".a", &"a".repeat(64)] {
         invalid("metadata.name is ", |g| g.metadata.name = name.to_owned());
     }
     valid(|g| g.metadata.namespace = None);
@@ -129,9 +140,12 @@ fn a_ca_bundle_holds_something() {
     valid(|g| g.spec.instance.ca_bundle = Some(CaBundle::File("ca.pem".into())));
     valid(|g| g.spec.instance.ca_bundle = Some(CaBundle::Pem(pem.to_owned())));
     invalid("spec.instance.caBundle.file is empty", |g| g.spec.instance.ca_bundle = Some(CaBundle::File("".into())));
-    invalid("spec.instance.caBundle.pem is a text without a certificate", |g| {
-        g.spec.instance.ca_bundle = Some(CaBundle::Pem("ca.pem".to_owned()));
-    });
+    invalid(
+        "spec.instance.caBundle.pem is a text without a certificate, but must be one certificate or more in PEM",
+        |g| {
+            g.spec.instance.ca_bundle = Some(CaBundle::Pem("ca.pem".to_owned()));
+        },
+    );
 }
 
 #[test]
@@ -193,9 +207,44 @@ fn the_longest_backoff_is_not_shorter_than_the_first() {
     invalid("spec.delivery.retry.minBackoff is 0s", |g| g.spec.delivery.retry.min_backoff = ms(0));
     invalid("spec.delivery.retry.maxBackoff is 28s1ms", |g| g.spec.delivery.retry.max_backoff = ms(28_001));
     invalid(
-        "spec.delivery.retry.maxBackoff is 100ms, but must be at least spec.delivery.retry.minBackoff, 200ms",
+        "spec.delivery.retry.maxBackoff is 100ms, with minBackoff 200ms, but must be at least minBackoff: raise it",
         |g| {
             g.spec.delivery.retry.max_backoff = ms(100);
         },
     );
+}
+
+#[test]
+fn what_only_a_cluster_has_is_said_where_it_would_mislead() {
+    let key = ConfigMapKey { name: "authorities".to_owned(), key: "ca.crt".to_owned() };
+    invalid("spec.instance.caBundle.configMapKeyRef is given, but must be left out in a file: a sidecar that", |g| {
+        g.spec.instance.ca_bundle = Some(CaBundle::ConfigMapKeyRef(key));
+    });
+    invalid("spec.delivery.connectionsPerPod is 2, but must be 1 in a file: ", |g| {
+        g.spec.delivery.connections_per_pod = 2;
+    });
+    // Where keys and pods come from is not looked at; what can't be anywhere is.
+    valid(|g| g.spec.instance.id = None);
+    invalid("spec.workload is missing, but must be given where spec.scaling.mode is External", |g| {
+        g.spec.scaling.mode = ScalingMode::External;
+        g.spec.scaling.replicas = Some(1);
+    });
+}
+
+#[test]
+fn a_cluster_needs_to_know_where_the_keys_are_and_whose_group_it_is() {
+    let mut spec = group().spec;
+    spec.instance.id = None;
+    let Violations(found) = spec.validate(Mode::Cluster).unwrap_err();
+    let paths: Vec<_> = found.iter().map(|violation| violation.path).collect();
+    assert_eq!(paths, ["spec.instance.accountId", "spec.credentials"]);
+    assert_eq!(found[1].found, "without any of them");
+}
+
+#[test]
+fn a_secret_in_a_wrong_place_is_not_repeated() {
+    // What is not PEM may be a private key.
+    let key = "-----BEGIN PRIVATE KEY-----testsecret";
+    let found = violations(|g| g.spec.instance.ca_bundle = Some(CaBundle::Pem(key.to_owned())));
+    assert!(!found.concat().contains("testsecret"), "{found:?}");
 }

@@ -9,11 +9,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::generator::Plan;
 use crate::hub::Fault;
+use crate::instances::DEFAULT_GROUP;
 use crate::message::{BodySection, Draft, DraftId};
-use crate::platform::Seq;
+use crate::platform::{GroupLimits, Seq};
 
-/// The group that is meant when none is named (PLATFORM.md 1.4).
-const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
 /// How many fates one page has, by default and at most.
 const PAGE: usize = 1_000;
 const MAX_PAGE: usize = 100_000;
@@ -60,8 +59,9 @@ fn message_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DraftId, D::
 }
 
 impl PublishRequest {
-    pub(super) fn group(&self) -> &str {
-        self.group.as_deref().unwrap_or(DEFAULT_GROUP)
+    /// The group that is meant; without one, messages go where their topics' subscriptions say.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.group.as_deref()
     }
 
     /// The messages, or what is wrong with the first bad one.
@@ -98,6 +98,24 @@ impl PublishedMessage {
         };
         let (topic, payload) = (self.topic, Bytes::from(payload));
         Ok(Draft { topic, payload, id: self.message_id, generate_time_ms: self.generate_time, body, data_sections })
+    }
+}
+
+/// `POST /admin/groups/GROUP`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LimitsRequest {
+    clients_per_group: Option<u32>,
+    connect_attempts_per_minute: Option<u32>,
+}
+
+impl LimitsRequest {
+    /// The limits that are meant, where these are the present ones.
+    pub(super) fn over(&self, limits: GroupLimits) -> GroupLimits {
+        GroupLimits {
+            clients_per_group: self.clients_per_group.unwrap_or(limits.clients_per_group),
+            connect_attempts_per_minute: self.connect_attempts_per_minute.unwrap_or(limits.connect_attempts_per_minute),
+        }
     }
 }
 
@@ -207,7 +225,7 @@ impl DevicesRequest {
             duration.ok_or_else(|| format!("seconds is {seconds}, must be more than 0"))
         });
         Ok(Plan {
-            group: self.group.clone().unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
+            group: self.group.clone(),
             product_key: product_key.to_owned(),
             rate,
             devices,

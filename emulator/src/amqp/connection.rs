@@ -128,6 +128,8 @@ pub(crate) struct Connection<S> {
     beat_at: Micros,
     /// When there must be a link at the latest. `None` while there is one.
     link_due: Option<Micros>,
+    /// When the security token expires that the client has authenticated with, if that ends the connection.
+    expires: Micros,
     out: BytesMut,
 }
 
@@ -147,8 +149,14 @@ impl<S: Seat> Connection<S> {
             heard_at: now,
             beat_at: Micros::NEVER,
             link_due,
+            expires: Micros::NEVER,
             out: BytesMut::new(),
         }
+    }
+
+    /// Ends the connection at this time, since the security token that it was made with expires then.
+    pub(crate) fn end_at(&mut self, at: Micros) {
+        self.expires = at;
     }
 
     /// What is to be written to the socket. The caller takes from its front.
@@ -176,7 +184,7 @@ impl<S: Seat> Connection<S> {
         match self.phase {
             Phase::Opening | Phase::Open => {
                 let silent_at = self.idle.map_or(Micros::NEVER, |idle| self.heard_at.after(idle));
-                silent_at.min(self.beat_at).min(self.link_due.unwrap_or(Micros::NEVER))
+                silent_at.min(self.beat_at).min(self.link_due.unwrap_or(Micros::NEVER)).min(self.expires)
             }
             Phase::Closing(until) => until,
             Phase::Over | Phase::Dropped => Micros::NEVER,
@@ -205,6 +213,10 @@ impl<S: Seat> Connection<S> {
             Phase::Closing(until) if until <= now => self.phase = Phase::Over,
             Phase::Closing(_) | Phase::Over | Phase::Dropped => {}
             Phase::Opening | Phase::Open => {
+                if self.expires <= now {
+                    let words = "the security token has expired";
+                    return self.fail(Failure::new(AmqpError::UnauthorizedAccess, words), now);
+                }
                 if let Some(idle) = self.idle {
                     if self.heard_at.after(idle) <= now {
                         let words = format!("no frame within the idle-time-out of {} ms", idle.as_millis());

@@ -2,6 +2,7 @@
 //! machine without I/O; [`serve`] is the task around it; the rest are its parts. Frames are cut from the stream here and
 //! checked for size and depth before `serde_amqp` decodes them; what it is given it can't choke on.
 
+mod admission;
 mod connection;
 pub(crate) mod encode;
 pub(crate) mod frame;

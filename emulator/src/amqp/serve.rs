@@ -2,9 +2,10 @@
 //! It reads whenever there is something to read, also while it can't write, and writes everything that is ready in one go.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use fe2o3_amqp_types::sasl::SaslCode;
@@ -16,10 +17,12 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
+use super::admission::{self, Denied};
 use super::connection::{Connection, Seat};
 use super::frame::{self, Kind};
 use super::sasl::{self, Plain, SaslError};
-use crate::auth::{Denied, Registry};
+use crate::accounts::Accounts;
+use crate::clock::Micros;
 use crate::config::Wire;
 use crate::hub::{Fault, GroupSeat, Hub};
 use crate::limits::Limits;
@@ -36,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every connection needs.
 pub(crate) struct Server {
     pub(crate) tls: TlsAcceptor,
-    pub(crate) registry: Registry,
+    pub(crate) accounts: Arc<Mutex<Accounts>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) wire: Wire,
@@ -52,7 +55,7 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: imp
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
                     let span = info_span!("connection", %peer);
-                    connections.spawn(serve(socket, Arc::clone(&server)).instrument(span));
+                    connections.spawn(serve(socket, peer, Arc::clone(&server)).instrument(span));
                 }
                 // Out of file descriptors, say: the connections that are there must go on.
                 Err(error) => {
@@ -80,33 +83,38 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: imp
     }
 }
 
-async fn serve(socket: TcpStream, server: Arc<Server>) {
+async fn serve(socket: TcpStream, peer: SocketAddr, server: Arc<Server>) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
     let entered = async {
         let mut stream = server.tls.accept(socket).await?;
         let mut input = BytesMut::with_capacity(READ);
-        let seat = enter(&mut stream, &mut input, &server).await?;
-        if seat.is_some() {
+        let admitted = enter(&mut stream, &mut input, peer, &server).await?;
+        if admitted.is_some() {
             sasl::begin_amqp(&mut stream, &mut input).await?;
         }
-        Ok::<_, SaslError>((stream, input, seat))
+        Ok::<_, SaslError>((stream, input, admitted))
     };
-    let (stream, input, seat) = match timeout(server.limits.auth_deadline, entered).await {
-        Ok(Ok((stream, input, Some(seat)))) => (stream, input, seat),
+    let (stream, input, admitted) = match timeout(server.limits.auth_deadline, entered).await {
+        Ok(Ok((stream, input, Some(admitted)))) => (stream, input, admitted),
         Ok(Ok((_, _, None))) => return,
         Ok(Err(error)) => return info!(%error, "connection ended before it was authenticated"),
         Err(_) => return info!(deadline = ?server.limits.auth_deadline, "connection did not authenticate in time"),
     };
-    match carry(stream, input, seat, &server).await {
+    match carry(stream, input, admitted, &server).await {
         Ok(()) => info!("connection over"),
         Err(error) => info!(%error, "connection lost"),
     }
 }
 
 /// The SASL layer, up to its outcome. `None` when the client was refused.
-async fn enter<S>(stream: &mut S, input: &mut BytesMut, server: &Server) -> Result<Option<GroupSeat>, SaslError>
+async fn enter<S>(
+    stream: &mut S,
+    input: &mut BytesMut,
+    peer: SocketAddr,
+    server: &Server,
+) -> Result<Option<Admitted>, SaslError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -118,10 +126,10 @@ where
         }
         Err(error) => return Err(error),
     };
-    match authenticate(&plain, server) {
-        Ok(seat) => {
+    match authenticate(&plain, peer, server) {
+        Ok(admitted) => {
             sasl::conclude(stream, SaslCode::Ok).await?;
-            Ok(Some(seat))
+            Ok(Some(admitted))
         }
         Err(reason) => {
             info!(%reason, "authentication refused");
@@ -132,29 +140,41 @@ where
     }
 }
 
-fn authenticate(plain: &Plain, server: &Server) -> Result<GroupSeat, Denied> {
+/// A client that has come in.
+struct Admitted {
+    seat: GroupSeat,
+    /// When its security token expires.
+    until: Micros,
+}
+
+fn authenticate(plain: &Plain, peer: SocketAddr, server: &Server) -> Result<Admitted, Denied> {
     let identity = ConnectIdentity::parse(plain.user_name())?;
-    let group = identity.consumer_group_id.clone();
-    if !server.hub.has_group(&group) {
-        return Err(Denied::Group(group));
-    }
+    let (group, account) = server.hub.find_group(identity.iot_instance_id.as_deref(), &identity.consumer_group_id)?;
     // A refused attempt is an attempt as well. One too many is refused after the open, where there are words for it.
     let refused = server.hub.attempt(&group).err();
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    server.registry.check(&identity, plain.password(), u64::try_from(now_ms).unwrap_or(u64::MAX))?;
+    let now = server.hub.clock().now();
+    let now_ms = now.unix_us / 1_000;
+    let caller = admission::admit(&server.accounts, &identity, plain.password(), &account, now_ms)?;
+    let left = caller.expires_at_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
+    let until = left.map_or(Micros::NEVER, |left| now.mono.after(left));
     let client_id = identity.client_id.as_str().to_owned();
     info!(group, client = client_id, "authenticated");
-    Ok(GroupSeat::new(Arc::clone(&server.hub), group, client_id, refused))
+    let seat = GroupSeat::new(Arc::clone(&server.hub), group, client_id, peer, refused);
+    Ok(Admitted { seat, until })
 }
 
 /// Carries bytes until the connection is over.
-async fn carry<S>(stream: S, mut input: BytesMut, seat: GroupSeat, server: &Server) -> io::Result<()>
+async fn carry<S>(stream: S, mut input: BytesMut, admitted: Admitted, server: &Server) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite,
 {
     let clock = server.hub.clock();
+    let Admitted { seat, until } = admitted;
     let wake = seat.wake();
     let mut connection = Connection::new(seat, Arc::clone(&server.limits), server.wire.clone(), clock.now().mono);
+    if server.wire.close_on_token_expiry {
+        connection.end_at(until);
+    }
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut unflushed = false;
     loop {

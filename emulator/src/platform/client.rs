@@ -2,10 +2,12 @@
 //! to it. Deliveries are numbered from 0 on every link; the AMQP edge maps those numbers to delivery-ids.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::bucket::Bucket;
+use super::figures::Meter;
 use super::log::{NameId, Seq};
 use crate::clock::Micros;
 
@@ -45,11 +47,19 @@ pub struct Credit {
     pub drain: bool,
 }
 
+/// The queue that a message is pushed from; it decides which rate applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    RealTime,
+    Backlog,
+}
+
 /// A delivery that is not settled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
     pub(super) seq: Seq,
     pub(super) deadline: Micros,
+    pub(super) lane: Lane,
 }
 
 /// A client's receiver link.
@@ -139,6 +149,9 @@ pub(super) struct Client {
     pub(super) serial: u64,
     pub(super) id: String,
     pub(super) name: NameId,
+    pub(super) address: SocketAddr,
+    pub(super) online_unix_ms: u64,
+    pub(super) consumed: Meter,
     /// The real-time push rate, kept per connection (PLATFORM.md 1.8).
     pub(super) pace: Bucket,
     pub(super) link: Option<Link>,
@@ -157,7 +170,7 @@ mod tests {
     fn link_with(count: u32, first: u32) -> Link {
         let mut link = Link { first, credit: count, ..Link::default() };
         for seq in 0..u64::from(count) {
-            link.push(Held { seq, deadline: Micros::new(seq) }, Bytes::new());
+            link.push(Held { seq, deadline: Micros::new(seq), lane: Lane::RealTime }, Bytes::new());
         }
         link
     }

@@ -3,31 +3,25 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
 
 use rand::Rng as _;
 
 use super::bucket::Bucket;
-use super::client::{Client, Held, Link};
+use super::client::{Client, Held, Lane, Link};
 use super::depot::Depot;
+use super::figures::{ClientFigures, Figures, Meter};
 use super::log::{Event, Seq, State};
-use super::{ClientKey, Counts, Credit, Outcome, Refusal};
+use super::{ClientKey, Counts, Credit, GroupLimits, Outcome, Refusal};
 use crate::clock::{Micros, Now};
 use crate::limits::WithoutCredit;
 
 /// The window of the limit on connection attempts, in µs.
 const ATTEMPT_WINDOW_US: u64 = 60_000_000;
 
-/// The queue that a message is pushed from; it decides which rate applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    RealTime,
-    Backlog,
-}
-
 #[derive(Debug)]
 pub(super) struct Group {
     index: usize,
-    name: String,
     clients: Vec<Client>,
     /// Real-time messages that nobody can take at the moment, in order, and when each gives up waiting.
     waiting: VecDeque<(Micros, Seq)>,
@@ -37,24 +31,28 @@ pub(super) struct Group {
     backlog_pace: Bucket,
     attempts: VecDeque<Micros>,
     counts: Counts,
+    limits: GroupLimits,
+    consumed: Meter,
+    last_consumed_unix_ms: Option<u64>,
+    /// A group that was deleted takes no message any more; what its clients still held is dropped as it comes back.
+    deleted: bool,
 }
 
 impl Group {
-    pub(super) fn new(index: usize, name: &str, backlog_rate: u32) -> Self {
+    pub(super) fn new(index: usize, depot: &Depot, now: Micros) -> Self {
         Self {
             index,
-            name: name.to_owned(),
             clients: Vec::new(),
             waiting: VecDeque::new(),
             backlog: BinaryHeap::new(),
-            backlog_pace: Bucket::new(backlog_rate, Micros::default()),
+            backlog_pace: Bucket::new(depot.limits.backlog_per_group, now),
             attempts: VecDeque::new(),
             counts: Counts::default(),
+            limits: GroupLimits::from(&*depot.limits),
+            consumed: Meter::default(),
+            last_consumed_unix_ms: None,
+            deleted: false,
         }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -64,7 +62,7 @@ impl Group {
     }
 
     /// Counts an attempt to connect; refused ones count as well, for the platform can't tell beforehand.
-    pub(super) fn attempt(&mut self, depot: &Depot, now: Now) -> Result<(), Refusal> {
+    pub(super) fn attempt(&mut self, now: Now) -> Result<(), Refusal> {
         while self.attempts.front().is_some_and(|&at| now.mono.since(at) >= ATTEMPT_WINDOW_US) {
             self.attempts.pop_front();
         }
@@ -72,12 +70,19 @@ impl Group {
         self.counts.connect_attempts += 1;
         let in_window = self.attempts.len() as u64;
         self.counts.connect_attempts_peak_per_minute = self.counts.connect_attempts_peak_per_minute.max(in_window);
-        let limit = depot.limits.connect_attempts_per_minute;
+        let limit = self.limits.connect_attempts_per_minute;
         if in_window > u64::from(limit) { Err(Refusal::TooManyAttempts { limit }) } else { Ok(()) }
     }
 
-    pub(super) fn join(&mut self, serial: u64, client_id: &str, depot: &mut Depot, now: Now) -> Result<(), Refusal> {
-        let limit = depot.limits.clients_per_group;
+    pub(super) fn join(
+        &mut self,
+        serial: u64,
+        client_id: &str,
+        address: SocketAddr,
+        depot: &mut Depot,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let limit = self.limits.clients_per_group;
         if self.clients.len() >= limit as usize {
             return Err(Refusal::TooManyClients { limit });
         }
@@ -85,6 +90,9 @@ impl Group {
             serial,
             id: client_id.to_owned(),
             name: depot.log.name(client_id),
+            address,
+            online_unix_ms: now.unix_us / 1_000,
+            consumed: Meter::default(),
             pace: Bucket::new(depot.limits.real_time_per_connection, now.mono),
             link: None,
         });
@@ -164,6 +172,15 @@ impl Group {
         let Some(client) = self.client(serial) else { return };
         let (name, Some(link)) = (client.name, client.link.as_mut()) else { return };
         let settled = link.settle(first, last);
+        if outcome == Outcome::Accepted && !settled.is_empty() {
+            for held in &settled {
+                client.consumed.add(held.lane, now.mono);
+            }
+            for held in &settled {
+                self.consumed.add(held.lane, now.mono);
+            }
+            self.last_consumed_unix_ms = Some(now.unix_us / 1_000);
+        }
         let count = settled.len() as u64;
         let (counter, event) = match outcome {
             Outcome::Accepted => (&mut self.counts.accepted, Event::Accepted),
@@ -267,7 +284,7 @@ impl Group {
             Lane::Backlog => "backlog",
         };
         let deadline = now.mono.after(depot.limits.ack_timeout);
-        link.push(Held { seq, deadline }, body);
+        link.push(Held { seq, deadline, lane }, body);
         self.counts.pushed += 1;
         depot.log.record(seq, State::Unsettled, Event::Pushed(lane_name), Some(client.name), now);
         depot.arm(deadline);
@@ -276,7 +293,9 @@ impl Group {
 
     fn set_back(&mut self, seq: Seq, eligible_at: Micros, why: &'static str, depot: &mut Depot, now: Now) {
         let Some(record) = depot.log.get(seq) else { return };
-        if record.published.mono.after(depot.limits.retention) <= now.mono {
+        if self.deleted {
+            self.drop_message(seq, "the group was deleted", depot, now);
+        } else if record.published.mono.after(depot.limits.retention) <= now.mono {
             self.drop_message(seq, "older than the retention time", depot, now);
         } else if self.counts.backlog >= depot.limits.backlog_capacity {
             self.drop_message(seq, "the backlog is full", depot, now);
@@ -309,6 +328,49 @@ impl Group {
             && with_credit().next().is_some()
         {
             depot.arm(eligible_at.max(self.backlog_pace.ready_at(now)));
+        }
+    }
+
+    /// Gives up the whole backlog. Returns how many messages that were.
+    pub(super) fn clear_backlog(&mut self, why: &'static str, depot: &mut Depot, now: Now) -> u64 {
+        let cleared = std::mem::take(&mut self.counts.backlog);
+        for Reverse((_, seq)) in std::mem::take(&mut self.backlog) {
+            if depot.log.get(seq).is_some_and(|record| record.state == State::Backlog) {
+                self.drop_message(seq, why, depot, now);
+            }
+        }
+        cleared
+    }
+
+    /// The group is no more. Its clients' connections are the caller's to end.
+    pub(super) fn delete(&mut self, depot: &mut Depot, now: Now) {
+        self.deleted = true;
+        self.clear_backlog("the group was deleted", depot, now);
+        while let Some((_, seq)) = self.waiting.pop_front() {
+            self.drop_message(seq, "the group was deleted", depot, now);
+        }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: GroupLimits) {
+        self.limits = limits;
+    }
+
+    pub(super) fn limits(&self) -> GroupLimits {
+        self.limits
+    }
+
+    pub(super) fn figures(&self, now: Micros) -> Figures {
+        let client = |client: &Client| ClientFigures {
+            client_id: client.id.clone(),
+            address: client.address,
+            online_unix_ms: client.online_unix_ms,
+            speed: client.consumed.per_minute(now),
+        };
+        Figures {
+            backlog: self.counts.backlog,
+            speed: self.consumed.per_minute(now),
+            last_consumed_unix_ms: self.last_consumed_unix_ms,
+            clients: self.clients.iter().map(client).collect(),
         }
     }
 

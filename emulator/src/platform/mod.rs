@@ -9,17 +9,20 @@
 mod bucket;
 mod client;
 mod depot;
+mod figures;
 mod group;
 mod log;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 pub use self::client::{ClientKey, Credit, Outgoing};
+pub use self::figures::{ClientFigures, Figures, Speed};
 pub use self::log::{FateLine, FateSummary, Seq, State};
 
 use self::depot::Depot;
@@ -59,6 +62,25 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
+}
+
+/// The limits that one group may have for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupLimits {
+    /// Connections at a time.
+    pub clients_per_group: u32,
+    /// Attempts to connect in any 60 s.
+    pub connect_attempts_per_minute: u32,
+}
+
+impl From<&Limits> for GroupLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            clients_per_group: limits.clients_per_group,
+            connect_attempts_per_minute: limits.connect_attempts_per_minute,
+        }
+    }
 }
 
 /// There is no such group.
@@ -112,17 +134,80 @@ pub struct Platform {
     next_serial: u64,
     /// The first message whose age has not been looked at.
     unretired: Seq,
+    /// Clients whose group is gone, and who have not been told.
+    evicted: Vec<ClientKey>,
 }
 
 impl Platform {
     /// A platform with these groups. Message IDs are numbers from `id_base` on; `seed` decides the random dispatch.
     #[must_use]
     pub fn new<'a>(limits: Arc<Limits>, groups: impl IntoIterator<Item = &'a str>, id_base: u64, seed: u64) -> Self {
-        let rate = limits.backlog_per_group;
-        let groups: Vec<Group> =
-            groups.into_iter().enumerate().map(|(index, name)| Group::new(index, name, rate)).collect();
-        let by_name = groups.iter().enumerate().map(|(index, group)| (group.name().to_owned(), index)).collect();
-        Self { depot: Depot::new(limits, id_base, seed), groups, by_name, next_serial: 0, unretired: 1 }
+        let depot = Depot::new(limits, id_base, seed);
+        let mut platform = Self {
+            depot,
+            groups: Vec::new(),
+            by_name: HashMap::new(),
+            next_serial: 0,
+            unretired: 1,
+            evicted: Vec::new(),
+        };
+        for name in groups {
+            platform.add_group(name, Micros::default());
+        }
+        platform
+    }
+
+    /// Adds a group, unless it is there.
+    pub fn add_group(&mut self, name: &str, now: Micros) {
+        if !self.by_name.contains_key(name) {
+            let index = self.groups.len();
+            self.groups.push(Group::new(index, &self.depot, now));
+            self.by_name.insert(name.to_owned(), index);
+        }
+    }
+
+    /// Deletes a group with all its messages. What becomes of its clients is documented nowhere; here they are to be
+    /// closed, see [`Platform::take_evicted`].
+    pub fn delete_group(&mut self, name: &str, now: Now) -> Result<(), UnknownGroup> {
+        let index = self.index(name)?;
+        self.by_name.remove(name);
+        self.groups[index].delete(&mut self.depot, now);
+        let serials = self.groups[index].serials(None);
+        self.evicted.extend(serials.into_iter().map(|serial| ClientKey { group: index, serial }));
+        Ok(())
+    }
+
+    /// The clients whose group was deleted since this was last asked.
+    pub fn take_evicted(&mut self) -> Vec<ClientKey> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Gives up a group's whole backlog, and returns how many messages that were.
+    pub fn clear_backlog(&mut self, group: &str, now: Now) -> Result<u64, UnknownGroup> {
+        let index = self.index(group)?;
+        Ok(self.groups[index].clear_backlog("the position was reset", &mut self.depot, now))
+    }
+
+    /// What the platform's own API shows of a group.
+    pub fn figures(&self, group: &str, now: Micros) -> Result<Figures, UnknownGroup> {
+        Ok(self.groups[self.index(group)?].figures(now))
+    }
+
+    /// The figures of every group.
+    pub fn all_figures(&self, now: Micros) -> impl Iterator<Item = (&str, Figures)> {
+        self.by_name.iter().map(move |(name, &index)| (name.as_str(), self.groups[index].figures(now)))
+    }
+
+    /// A group's own limits.
+    pub fn group_limits(&self, group: &str) -> Result<GroupLimits, UnknownGroup> {
+        Ok(self.groups[self.index(group)?].limits())
+    }
+
+    /// Gives a group limits of its own. Connections that are there stay, even when there are too many of them now.
+    pub fn set_group_limits(&mut self, group: &str, limits: GroupLimits) -> Result<(), UnknownGroup> {
+        let index = self.index(group)?;
+        self.groups[index].set_limits(limits);
+        Ok(())
     }
 
     fn index(&self, group: &str) -> Result<usize, UnknownGroup> {
@@ -138,17 +223,23 @@ impl Platform {
     /// Someone tries to connect to `group`. Attempts to a group that does not exist are not counted anywhere.
     pub fn attempt(&mut self, group: &str, now: Now) -> Result<(), Refusal> {
         match self.by_name.get(group) {
-            Some(&index) => self.groups[index].attempt(&self.depot, now),
+            Some(&index) => self.groups[index].attempt(now),
             None => Ok(()),
         }
     }
 
     /// A client's connection opens. The outer error is an unknown group.
-    pub fn join(&mut self, group: &str, client_id: &str, now: Now) -> Result<Result<ClientKey, Refusal>, UnknownGroup> {
+    pub fn join(
+        &mut self,
+        group: &str,
+        client_id: &str,
+        address: SocketAddr,
+        now: Now,
+    ) -> Result<Result<ClientKey, Refusal>, UnknownGroup> {
         let index = self.index(group)?;
         let serial = self.next_serial;
         self.next_serial += 1;
-        let joined = self.groups[index].join(serial, client_id, &mut self.depot, now);
+        let joined = self.groups[index].join(serial, client_id, address, &mut self.depot, now);
         Ok(joined.map(|()| ClientKey { group: index, serial }))
     }
 
@@ -194,6 +285,17 @@ impl Platform {
             id
         });
         Ok(ids.collect())
+    }
+
+    /// Publishes one message to several groups, each of which gets a copy under the same ID (PLATFORM.md 1.6). Returns
+    /// that ID, or `None` when there was no group to publish it to. Groups that do not exist are passed over.
+    pub fn publish_to(&mut self, groups: &[String], draft: &Draft, now: Now) -> Option<String> {
+        let groups: Vec<&String> = groups.iter().filter(|group| self.has_group(group)).collect();
+        let assigned = groups.len() > 1 && draft.id == DraftId::Assigned;
+        let id = if assigned { DraftId::Given(self.depot.log.next(None).1) } else { draft.id.clone() };
+        let copy = Draft { id, ..draft.clone() };
+        let ids = groups.iter().filter_map(|group| self.publish(group, std::slice::from_ref(&copy), now).ok()?.pop());
+        ids.fold(None, |first, id| first.or(Some(id)))
     }
 
     /// Lets the time that has passed do its work: ACK timeouts, retries, rates, retention. Calling it at

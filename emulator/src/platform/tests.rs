@@ -11,6 +11,7 @@ use crate::limits::WithoutCredit;
 
 const GROUP: &str = "g";
 const ID_BASE: u64 = 1_000;
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4_000);
 
 /// A platform with one group and a clock that moves when told.
 struct World {
@@ -49,7 +50,7 @@ impl World {
     }
 
     fn join(&mut self, name: &str) -> ClientKey {
-        self.platform.join(GROUP, name, self.now()).unwrap().unwrap()
+        self.platform.join(GROUP, name, ADDRESS, self.now()).unwrap().unwrap()
     }
 
     fn attached(&mut self, name: &str, credit: u32) -> ClientKey {
@@ -232,7 +233,7 @@ fn the_65th_client_and_the_101st_attempt_in_a_minute_are_refused() {
     let mut world = World::new(Limits::default());
     for index in 0..100 {
         assert_eq!(world.platform.attempt(GROUP, world.now()), Ok(()));
-        let joined = world.platform.join(GROUP, "c", world.now()).unwrap();
+        let joined = world.platform.join(GROUP, "c", ADDRESS, world.now()).unwrap();
         assert_eq!(joined.is_ok(), index < 64, "{index}");
     }
     assert_eq!(world.platform.attempt(GROUP, world.now()), Err(Refusal::TooManyAttempts { limit: 100 }));
@@ -407,7 +408,7 @@ fn run(world: &mut World, steps: &[Step]) {
                 world.publish(count);
             }
             Step::Join => {
-                if let Ok(client) = world.platform.join(GROUP, "c", world.now()).unwrap() {
+                if let Ok(client) = world.platform.join(GROUP, "c", ADDRESS, world.now()).unwrap() {
                     world.platform.attach(client);
                     clients.insert(client, Seen { attached: true, ..Seen::default() });
                 }
@@ -506,4 +507,67 @@ proptest! {
         run(&mut always, &steps);
         prop_assert_eq!(at_alarms.counts(), always.counts());
     }
+}
+
+#[test]
+fn a_message_for_several_groups_is_one_message() {
+    let mut world = World::new(Limits::default());
+    let groups = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let draft = Draft { topic: "/pk/dn/user/get".into(), ..Draft::default() };
+    let now = world.now();
+    let id = world.platform.publish_to(&groups(&[GROUP, "other", "none"]), &draft, now).unwrap();
+    assert!(id.parse::<u64>().unwrap() > ID_BASE);
+    assert_eq!(world.events(&id), ["published", "backlog", "published", "backlog"]);
+    for group in [GROUP, "other"] {
+        assert_eq!(world.platform.fates(group, 0, 10).unwrap().0[0].id, id);
+    }
+    assert_eq!(world.platform.publish_to(&[], &draft, now), None);
+    let next = world.platform.publish_to(&groups(&[GROUP]), &draft, now).unwrap();
+    assert_ne!(next, id);
+    assert_eq!(world.counts().published, 2);
+}
+
+#[test]
+fn a_group_may_have_limits_of_its_own() {
+    let mut world = World::new(Limits::default());
+    let limits = GroupLimits { clients_per_group: 1, connect_attempts_per_minute: 1 };
+    world.platform.set_group_limits(GROUP, limits).unwrap();
+    assert_eq!(world.platform.group_limits("other").unwrap(), GroupLimits::from(&Limits::default()));
+    world.join("a");
+    let second = world.platform.join(GROUP, "b", ADDRESS, world.now()).unwrap();
+    assert_eq!(second, Err(Refusal::TooManyClients { limit: 1 }));
+    assert_eq!(world.platform.attempt(GROUP, world.now()), Ok(()));
+    assert_eq!(world.platform.attempt(GROUP, world.now()), Err(Refusal::TooManyAttempts { limit: 1 }));
+    assert!(world.platform.set_group_limits("none", limits).is_err());
+}
+
+#[test]
+fn what_a_cleared_backlog_held_is_dropped_and_what_is_under_way_is_not() {
+    let mut world = World::new(Limits::default());
+    world.publish(20);
+    let client = world.attached("c", 5);
+    assert_eq!(world.platform.clear_backlog(GROUP, world.now()), Ok(15));
+    let counts = world.counts();
+    assert_eq!((counts.backlog, counts.dropped, counts.unsettled), (0, 15, 5));
+    world.settle(client, 0, 4, Outcome::Released);
+    world.pass(seconds(60));
+    assert_eq!((world.counts().backlog, world.counts().dropped), (5, 15));
+    world.grant(client, 5, 5);
+    assert_eq!(world.fetch(client).len(), 10);
+}
+
+#[test]
+fn a_deleted_groups_messages_are_dropped_as_they_come_back() {
+    let mut world = World::new(Limits::default());
+    world.publish(2);
+    let client = world.attached("c", 1);
+    let ids: Vec<String> = world.platform.fates(GROUP, 0, 10).unwrap().0.into_iter().map(|fate| fate.id).collect();
+    world.platform.delete_group(GROUP, world.now()).unwrap();
+    assert_eq!(world.platform.take_evicted(), [client]);
+    assert_eq!(world.events(&ids[1]), ["published", "backlog", "dropped"]);
+    world.platform.leave(client, world.now());
+    assert_eq!(world.events(&ids[0]), ["published", "backlog", "pushed", "linkLost", "dropped"]);
+    assert!(world.platform.join(GROUP, "late", ADDRESS, world.now()).is_err());
+    world.platform.add_group(GROUP, world.now);
+    assert_eq!(world.counts(), Counts::default(), "a new group of that name is another one");
 }

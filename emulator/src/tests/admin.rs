@@ -21,11 +21,11 @@ async fn ask(emulator: &Emulator, method: &'static str, path: &str, body: Option
     answer.await.unwrap()
 }
 
-async fn get(emulator: &Emulator, path: &str) -> (u16, Value) {
+pub(super) async fn get(emulator: &Emulator, path: &str) -> (u16, Value) {
     ask(emulator, "GET", path, None).await
 }
 
-async fn post(emulator: &Emulator, path: &str, body: &Value) -> (u16, Value) {
+pub(super) async fn post(emulator: &Emulator, path: &str, body: &Value) -> (u16, Value) {
     ask(emulator, "POST", path, Some(body.to_string())).await
 }
 
@@ -97,7 +97,14 @@ async fn bad_input_is_answered_with_a_reason() {
         ("/admin/devices", json!({"seconds": -1}), 400, "seconds"),
         ("/admin/devices", json!({"group": "x"}), 404, "consumer group"),
         ("/admin/nothing", json!({}), 404, "no such path"),
-        ("/admin/groups/DEFAULT_GROUP", json!({}), 405, "another method"),
+        ("/admin/messages", json!({}), 405, "another method"),
+        ("/admin/groups/x", json!({}), 404, "consumer group"),
+        ("/admin/groups/DEFAULT_GROUP", json!({"clients": 1}), 400, "clients"),
+        ("/admin/keys", json!({"id": ""}), 400, "id is empty"),
+        ("/admin/keys", json!({"id": "new"}), 400, "needs a secret"),
+        ("/admin/keys", json!({"id": "new", "remove": true}), 404, "no access key"),
+        ("/admin/api", json!({"action": "explode", "seconds": 1}), 400, "explode"),
+        ("/admin/api", json!({"action": "throttle", "seconds": -1}), 400, "0 or more"),
     ] {
         let (found, answer) = post(&emulator, path, &body).await;
         let error = answer["error"].as_str().unwrap();

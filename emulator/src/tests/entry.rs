@@ -77,6 +77,8 @@ async fn a_security_token_of_any_length_gets_in() {
         access_key_secret: "stssecret".into(),
         security_token: token.clone().into(),
         expires_at_ms: None,
+        account: None,
+        permissions: vec![crate::Pattern::new("*")],
     };
     let config = Config { tokens: tokens.iter().map(entry).collect(), ..Config::on_free_ports() };
     let emulator = Emulator::start(config).await.unwrap();

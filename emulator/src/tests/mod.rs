@@ -4,6 +4,7 @@
 //! that are made up.
 
 mod admin;
+mod api;
 pub(crate) mod client;
 mod delivery;
 mod entry;

@@ -17,7 +17,7 @@ spec:
 ";
 
 /// Loads the text from a file, and gives the file's directory as well.
-fn load_text(text: impl AsRef<[u8]>) -> (tempfile::TempDir, Result<ConsumerGroup, ConfigError>) {
+fn load_text(text: impl AsRef<[u8]>) -> (tempfile::TempDir, Result<Document, ConfigError>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("consumer-group.yaml");
     std::fs::write(&path, text).unwrap();

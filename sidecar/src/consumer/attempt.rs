@@ -1,19 +1,41 @@
-//! The link's life between the consumer's turns: none wanted, waiting, connecting, up.
+//! A link's life between the consumer's turns: none wanted, waiting, connecting, up, closing.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::time::sleep_until;
+use futures_util::future::select_all;
+use tokio::time::{sleep_until, timeout};
 
+use super::uplink::Uplink;
 use crate::amqp::engine::Incoming;
 use crate::amqp::fault::{Fault, Renew};
+use crate::clock;
 use crate::ledger::LinkEpoch;
-use crate::permit::{PermitError, Permits};
+use crate::permit::{Permit, PermitError, Permits, Place};
 use crate::source::{Connect, ConnectError, Mark, Source};
 
-/// An attempt under way: it has the permits to itself and gives them back.
-type Attempt<P, S> = Pin<Box<dyn Future<Output = (P, Result<S, AttemptError>)> + Send>>;
+/// How long the platform may take to confirm the end of a link.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// An attempt under way.
+pub(super) struct Attempt<S> {
+    result: Pin<Box<dyn Future<Output = Result<S, AttemptError>> + Send>>,
+    /// It has its permit, and the platform may know of it.
+    made: Arc<AtomicBool>,
+}
+
+impl<S> Attempt<S> {
+    /// Whether the platform may know of it.
+    pub(super) fn is_made(&self) -> bool {
+        self.made.load(Ordering::Relaxed)
+    }
+}
+
+/// An end under way; says whether the platform knows of it.
+type Closing = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +43,10 @@ pub enum AttemptError {
     /// It was not made.
     #[error(transparent)]
     Permit(#[from] PermitError),
-    /// It was made.
+    /// It was not made: this process, or its machine, stood still for too long.
+    #[error("the permit was not used in time")]
+    Lapsed,
+    /// It was made, or the host could not be found.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
@@ -30,27 +55,38 @@ impl AttemptError {
     /// What must be renewed before another one makes sense.
     pub fn renew(&self) -> Renew {
         match self {
-            Self::Permit(_) => Renew::Connection,
+            Self::Permit(_) | Self::Lapsed => Renew::Connection,
             Self::Connect(error) => error.renew(),
+        }
+    }
+
+    /// Whether the platform knows that nothing came of it: there was no AMQP connection, or it has ended it itself.
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Amqp(fault)) => matches!(
+                fault,
+                Fault::Lost(_) | Fault::Refused { .. } | Fault::AuthenticationFailed { .. } | Fault::NotAmqp { .. }
+            ),
+            _ => true,
         }
     }
 }
 
-/// Where the link stands.
-pub(super) enum Link<P, S> {
+/// Where a link stands.
+pub(super) enum Link<S> {
     /// Nobody wants one.
-    Idle(P),
+    Idle,
     /// The next attempt comes at this time.
-    Waiting(P, Instant),
+    Waiting(Instant),
     /// An attempt is under way.
-    Connecting(Attempt<P, S>),
+    Connecting(Attempt<S>),
     /// It stands.
-    Up(P, LinkEpoch, S),
-    /// Between two of the others.
-    Moving,
+    Up(LinkEpoch, S),
+    /// It is being closed; the next attempt comes no earlier than that is over, and at this time if one is wanted.
+    Closing(Closing, Option<Instant>),
 }
 
-/// What came of waiting for the link.
+/// What came of waiting for a link.
 pub(super) enum LinkEvent<S> {
     /// It is time for an attempt.
     Due,
@@ -58,48 +94,81 @@ pub(super) enum LinkEvent<S> {
     Attempted(Result<S, AttemptError>),
     /// The source has something.
     Received(Result<Mark, Fault>),
+    /// It is closed; whether the platform knows.
+    Closed(bool),
 }
 
-impl<P: Permits, S: Source + 'static> Link<P, S> {
-    /// Begins an attempt.
-    pub(super) fn connect<C: Connect<Source = S>>(
-        connector: &std::sync::Arc<C>,
-        mut permits: P,
-        epoch: LinkEpoch,
-    ) -> Self {
-        let connector = std::sync::Arc::clone(connector);
-        let attempt = async move {
-            let result = match permits.next().await {
-                Ok(credentials) => connector.connect(epoch, credentials).await.map_err(AttemptError::from),
-                Err(error) => Err(error.into()),
-            };
-            (permits, result)
-        };
-        Self::Connecting(Box::pin(attempt))
+impl<S: Source + 'static> Link<S> {
+    /// Begins an attempt. What takes time and is no attempt yet comes before the permit.
+    pub(super) fn connect<C, P>(connector: Arc<C>, permits: Arc<P>, place: Place, epoch: LinkEpoch) -> Self
+    where
+        C: Connect<Source = S>,
+        P: Permits,
+    {
+        let made = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&made);
+        let result = Box::pin(async move {
+            let target = connector.locate().await?;
+            let Permit { credentials, until } = permits.next(place).await?;
+            if clock::now() >= until {
+                return Err(AttemptError::Lapsed);
+            }
+            begins.store(true, Ordering::Relaxed);
+            Ok(connector.connect_to(target, epoch, credentials).await?)
+        });
+        Self::Connecting(Attempt { result, made })
+    }
+
+    /// Begins to close a link.
+    pub(super) fn close(source: S, then: Option<Instant>) -> Self {
+        Self::Closing(Box::pin(async move { timeout(CLOSE, source.close()).await.unwrap_or(false) }), then)
     }
 
     /// The source, if the link is up.
     pub(super) fn source(&mut self) -> Option<(LinkEpoch, &mut S)> {
         match self {
-            Self::Up(_, epoch, source) => Some((*epoch, source)),
+            Self::Up(epoch, source) => Some((*epoch, source)),
             _ => None,
         }
     }
 
     /// Waits for what comes next. Can be dropped at any await.
-    pub(super) async fn next(&mut self, deliveries: &mut Vec<Incoming>) -> LinkEvent<S> {
+    async fn next(&mut self, deliveries: &mut Vec<Incoming>) -> LinkEvent<S> {
         match self {
-            Self::Idle(_) | Self::Moving => std::future::pending().await,
-            Self::Waiting(_, until) => {
+            Self::Idle => std::future::pending().await,
+            Self::Waiting(until) => {
                 sleep_until((*until).into()).await;
                 LinkEvent::Due
             }
             Self::Connecting(attempt) => {
-                let (permits, result) = attempt.as_mut().await;
-                *self = Self::Idle(permits);
+                let result = attempt.result.as_mut().await;
+                *self = Self::Idle;
                 LinkEvent::Attempted(result)
             }
-            Self::Up(_, _, source) => LinkEvent::Received(source.receive(deliveries).await),
+            Self::Up(_, source) => LinkEvent::Received(source.receive(deliveries).await),
+            Self::Closing(closing, then) => {
+                let known = closing.as_mut().await;
+                *self = then.map_or(Self::Idle, Self::Waiting);
+                LinkEvent::Closed(known)
+            }
+        }
+    }
+}
+
+/// Waits for what comes next on any link, and says on which. Can be dropped at any await. Each must be polled at all times,
+/// so `first`, which is asked first, is to be another one from time to time.
+pub(super) async fn next_event<S: Source + 'static>(uplinks: &mut [Uplink<S>], first: usize) -> (usize, LinkEvent<S>) {
+    match uplinks {
+        [] => std::future::pending().await,
+        [only] => (0, only.link.next(&mut only.deliveries).await),
+        many => {
+            let count = many.len();
+            let (before, from) = many.split_at_mut(first % count);
+            let begins = before.len();
+            let in_turn =
+                from.iter_mut().chain(before).map(|uplink| Box::pin(uplink.link.next(&mut uplink.deliveries)));
+            let (event, place, _) = select_all(in_turn).await;
+            ((begins + place) % count, event)
         }
     }
 }

@@ -7,9 +7,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tracing::info;
 
-use super::attempt::Link;
 use super::{Command, Consumer, Unwritten, other};
-use crate::ledger::{LeaseId, Verdict, VerdictResult};
+use crate::ledger::{LeaseId, LinkEpoch, Verdict, VerdictResult};
 use crate::permit::Permits;
 use crate::source::{Connect, Mark};
 use crate::stream::table::{Attachment, InUse, Limits};
@@ -35,6 +34,16 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                 }
             }
             Command::Detach(attachment) => self.detach(now, attachment),
+            Command::Drain { within, reply } => match self.drained {
+                Some(handed_back) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(handed_back);
+                }
+                None => {
+                    self.drain_waits.push(reply);
+                    self.drain(Some(now + within));
+                }
+            },
         }
     }
 
@@ -52,17 +61,20 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         if self.streams.len() >= STREAMS {
             return Err(Status::resource_exhausted(format!("{STREAMS} streams are attached already")));
         }
-        let attachment = self.streams.attach(now, client_id, limits, out).map_err(|InUse| {
+        let policy = self.ledger.policy();
+        let bounds = (policy.max_in_flight, policy.max_in_flight_bytes);
+        let attachment = self.streams.attach(now, client_id, limits, bounds, out).map_err(|InUse| {
             Status::already_exists(format!("client_id {client_id:?} has a live stream; give each stream its own"))
         })?;
         if let Some(stream) = self.streams.get_mut(attachment) {
             let resumed = self.ledger.stream_back(now, stream.id, resume);
             info!(client_id, resumed = resumed.messages, "stream attached");
         }
-        if let Link::Idle(_) = self.link {
+        if self.streams.len() == 1 {
             self.unread_since = now;
-            self.connect(now);
-        } else {
+        }
+        // An attempt that begins is told to all.
+        if !self.connect_idle(now) {
             let notice = self.status.borrow().notice();
             self.tell(attachment, notice);
         }
@@ -94,7 +106,8 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             let lease = LeaseId(id);
             let result = ledger.verdict(now, stream.id, lease, verdict);
             let results = &mut stream.results;
-            let waits = |handed_back| Unwritten { mark: Mark(0), stream: stream.id, lease, handed_back };
+            let link = ledger.last_decided().unwrap_or(LinkEpoch(0));
+            let waits = |handed_back| Unwritten { link, mark: Mark(0), stream: stream.id, lease, handed_back };
             match result {
                 VerdictResult::Accepting => deciding.push(waits(false)),
                 VerdictResult::HandingBack => deciding.push(waits(true)),

@@ -1,5 +1,7 @@
 //! The consumer between a scripted platform and scripted applications, in stopped time.
 
+mod seats;
+
 use std::sync::Mutex;
 
 use sluice_cloud::sign::SaslCredentials;
@@ -12,15 +14,16 @@ use super::*;
 use crate::amqp::fault::Fault;
 use crate::amqp::hot;
 use crate::amqp::message::Unreadable;
-use crate::ledger::LinkEpoch;
-use crate::permit::PermitError;
-use crate::source::ConnectError;
+use crate::ledger::{LinkEpoch, Policy};
+use crate::orders::Seating;
+use crate::permit::{Permit, PermitError, Place};
+use crate::source::{ConnectError, Source};
 use crate::stream::wire::Response;
 use crate::stream::wire::tests::message;
 
 /// What the scripted platform was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+pub(crate) enum Told {
     Attempt,
     Grant(u32),
     Settle(u32, u32, hot::Outcome),
@@ -31,16 +34,18 @@ type Script = mpsc::UnboundedReceiver<Result<Vec<Incoming>, Fault>>;
 
 /// A platform that does what a test says and keeps what it was told.
 #[derive(Clone, Default)]
-struct Platform {
+pub(crate) struct Platform {
     told: Arc<Mutex<Vec<Told>>>,
     /// One entry per attempt: what comes on its link, or why there is none.
     links: Arc<Mutex<VecDeque<Result<Script, ConnectError>>>>,
     /// While set, nothing that is to be written gets through.
     blocked: Arc<Mutex<bool>>,
     unblocked: Arc<Notify>,
+    /// The user names that attempts were made with.
+    users: Arc<Mutex<Vec<String>>>,
 }
 
-struct ScriptedSource {
+pub(crate) struct ScriptedSource {
     platform: Platform,
     script: Script,
     epoch: LinkEpoch,
@@ -50,13 +55,13 @@ struct ScriptedSource {
 }
 
 impl Platform {
-    fn link(&self) -> mpsc::UnboundedSender<Result<Vec<Incoming>, Fault>> {
+    pub(crate) fn link(&self) -> mpsc::UnboundedSender<Result<Vec<Incoming>, Fault>> {
         let (events, script) = mpsc::unbounded_channel();
         self.links.lock().unwrap().push_back(Ok(script));
         events
     }
 
-    fn refuse(&self, error: ConnectError) {
+    pub(crate) fn refuse(&self, error: ConnectError) {
         self.links.lock().unwrap().push_back(Err(error));
     }
 
@@ -64,19 +69,23 @@ impl Platform {
         self.told.lock().unwrap().push(what);
     }
 
-    fn told(&self) -> Vec<Told> {
+    pub(crate) fn told(&self) -> Vec<Told> {
         self.told.lock().unwrap().clone()
     }
 
-    fn settled(&self) -> Vec<Told> {
+    pub(crate) fn settled(&self) -> Vec<Told> {
         self.told().into_iter().filter(|told| matches!(told, Told::Settle(..))).collect()
     }
 
-    fn attempts(&self) -> usize {
+    pub(crate) fn users(&self) -> Vec<String> {
+        self.users.lock().unwrap().clone()
+    }
+
+    pub(crate) fn attempts(&self) -> usize {
         self.told().iter().filter(|told| **told == Told::Attempt).count()
     }
 
-    fn block(&self, blocked: bool) {
+    pub(crate) fn block(&self, blocked: bool) {
         *self.blocked.lock().unwrap() = blocked;
         self.unblocked.notify_one();
     }
@@ -84,9 +93,20 @@ impl Platform {
 
 impl Connect for Platform {
     type Source = ScriptedSource;
+    type Target = ();
 
-    async fn connect(&self, epoch: LinkEpoch, _: SaslCredentials) -> Result<ScriptedSource, ConnectError> {
+    async fn locate(&self) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    async fn connect_to(
+        &self,
+        (): (),
+        epoch: LinkEpoch,
+        with: SaslCredentials,
+    ) -> Result<ScriptedSource, ConnectError> {
         self.tell(Told::Attempt);
+        self.users.lock().unwrap().push(with.user_name.expose().to_owned());
         let next = self.links.lock().unwrap().pop_front();
         let script = match next {
             Some(link) => link?,
@@ -133,54 +153,94 @@ impl Source for ScriptedSource {
         self.outstanding
     }
 
-    async fn close(self) {
+    async fn close(self) -> bool {
         self.platform.tell(Told::Closed);
+        !*self.platform.blocked.lock().unwrap()
     }
 }
 
 struct FreePermits;
 
 impl Permits for FreePermits {
-    async fn next(&mut self) -> Result<SaslCredentials, PermitError> {
-        Ok(SaslCredentials { user_name: "user".into(), password: "password".into() })
+    async fn next(&self, _: Place) -> Result<Permit, PermitError> {
+        let credentials = SaslCredentials { user_name: "user".into(), password: "password".into() };
+        Ok(Permit { credentials, until: clock::now() + Duration::from_secs(5) })
     }
 }
 
 /// A running consumer and its platform.
-struct World {
+pub(crate) struct World {
     platform: Platform,
     handle: Handle,
+    status: watch::Receiver<Snapshot>,
+    orders: watch::Sender<Arc<Orders<Platform>>>,
     shutdown: watch::Sender<Option<Instant>>,
     consumer: JoinHandle<bool>,
 }
 
 impl World {
+    /// With one slot.
     fn new(platform: Platform, policy: Policy) -> Self {
-        let (consumer, handle, _) =
-            Consumer::new(platform.clone(), FreePermits, policy, LeaseId(1), Metrics::default());
+        Self::seated(platform, policy, Seating::Use { epoch: 1, slots: vec![0] })
+    }
+
+    fn seated(platform: Platform, policy: Policy, seat: Seating) -> Self {
+        let first = Orders { number: 1, seat, connector: Some(Arc::new(platform.clone())), policy };
+        let (orders, ordered) = watch::channel(Arc::new(first));
+        let (consumer, handle, status) = Consumer::new(FreePermits, ordered, LeaseId(1), Metrics::default());
         let (shutdown, stop) = watch::channel(None);
-        Self { platform, handle, shutdown, consumer: tokio::spawn(consumer.run(stop)) }
+        Self { platform, handle, status, orders, shutdown, consumer: tokio::spawn(consumer.run(stop)) }
+    }
+
+    /// Gives other orders.
+    fn order(&self, seat: Seating, policy: Policy) {
+        let number = self.orders.borrow().number + 1;
+        let connector = Some(Arc::new(self.platform.clone()));
+        self.orders.send_replace(Arc::new(Orders { number, seat, connector, policy }));
     }
 
     async fn attach(&self, client_id: &str) -> Result<Application, Status> {
-        let (out, responses) = mpsc::channel(16);
-        let (reply, answer) = oneshot::channel();
-        let limits = Limits { messages: 1000, bytes: 1 << 20, largest: 1 << 20 };
-        let command = Command::Attach { client_id: client_id.into(), limits, resume: false, out, reply };
-        self.handle.commands.send(command).await.unwrap();
-        let attachment = answer.await.unwrap()?;
-        Ok(Application { attachment, responses, handle: self.handle.clone() })
+        Application::attach(&self.handle, client_id, 1000).await
     }
 }
 
 /// An application, on this side of gRPC.
-struct Application {
+pub(crate) struct Application {
     attachment: Attachment,
     responses: mpsc::Receiver<Result<Response, Status>>,
     handle: Handle,
 }
 
 impl Application {
+    /// A new stream, which takes so many messages at a time.
+    pub(crate) async fn attach(handle: &Handle, client_id: &str, messages: u32) -> Result<Self, Status> {
+        let (out, responses) = mpsc::channel(16);
+        let (reply, answer) = oneshot::channel();
+        let limits = Limits { messages, bytes: 1 << 20, largest: 1 << 20 };
+        let command = Command::Attach { client_id: client_id.into(), limits, resume: false, out, reply };
+        handle.commands.send(command).await.unwrap();
+        let attachment = answer.await.unwrap()?;
+        Ok(Self { attachment, responses, handle: handle.clone() })
+    }
+
+    /// Waits until the link is told to be in this state, and returns why.
+    pub(crate) async fn link_state(&mut self, wanted: v1::link_state::State) -> String {
+        loop {
+            if let Response::Other(v1::ConsumeResponse { response: Some(consume_response::Response::Notice(notice)) }) =
+                self.next().await.unwrap()
+                && let Some(v1::notice::Notice::LinkState(state)) = notice.notice
+                && state.state() == wanted
+            {
+                return state.reason;
+            }
+        }
+    }
+
+    /// Goes away.
+    pub(crate) async fn leave(self) {
+        self.say(Command::Detach(self.attachment)).await;
+    }
+
     async fn next(&mut self) -> Result<Response, Status> {
         let next = timeout(Duration::from_secs(600), self.responses.recv()).await.expect("something comes");
         self.handle.room.notify_one();
@@ -188,7 +248,7 @@ impl Application {
     }
 
     /// The next deliveries; notices are passed over.
-    async fn deliveries(&mut self) -> Vec<v1::Delivery> {
+    pub(crate) async fn deliveries(&mut self) -> Vec<v1::Delivery> {
         loop {
             if let Response::Deliveries(batch) = self.next().await.unwrap() {
                 return batch.read();
@@ -197,7 +257,7 @@ impl Application {
     }
 
     /// The next results; notices are passed over.
-    async fn results(&mut self) -> v1::VerdictResults {
+    pub(crate) async fn results(&mut self) -> v1::VerdictResults {
         loop {
             if let Response::Other(v1::ConsumeResponse {
                 response: Some(consume_response::Response::Results(results)),
@@ -209,7 +269,7 @@ impl Application {
     }
 
     /// How the stream ends.
-    async fn end(&mut self) -> Status {
+    pub(crate) async fn end(&mut self) -> Status {
         loop {
             if let Err(status) = self.next().await {
                 return status;
@@ -217,18 +277,18 @@ impl Application {
         }
     }
 
-    async fn say(&self, command: Command) {
+    pub(crate) async fn say(&self, command: Command) {
         self.handle.commands.send(command).await.unwrap();
     }
 
-    async fn ack(&self, ids: &[u64]) {
+    pub(crate) async fn ack(&self, ids: &[u64]) {
         let verdicts = Verdicts { ack_delivery_ids: ids.to_vec(), retry: Vec::new() };
         self.say(Command::Verdicts(self.attachment, verdicts)).await;
     }
 }
 
 /// What comes on a link.
-type Events = mpsc::UnboundedSender<Result<Vec<Incoming>, Fault>>;
+pub(crate) type Events = mpsc::UnboundedSender<Result<Vec<Incoming>, Fault>>;
 
 /// A world whose link is up, and an application in it.
 async fn attached() -> (World, Events, Application) {
@@ -240,14 +300,14 @@ async fn attached() -> (World, Events, Application) {
     (world, link, application)
 }
 
-fn incoming(delivery_id: u32) -> Incoming {
+pub(crate) fn incoming(delivery_id: u32) -> Incoming {
     let id = delivery_id.to_string();
     let message = message(&[("topic", "/pk/dn/user/up"), ("messageId", &id)], id.as_bytes());
     Incoming { delivery_id, message: Ok(message) }
 }
 
 /// Lets everything that can happen now happen.
-async fn settle_down() {
+pub(crate) async fn settle_down() {
     sleep(Duration::from_millis(1)).await;
 }
 

@@ -1,6 +1,5 @@
 //! What follows from what happened: the same steps in every turn, in the same order.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use sluice_proto::v1::consume_response;
@@ -77,7 +76,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
 
     pub(super) fn deliver(&mut self, now: Instant) {
         let too_late = |until| now + self.ledger.policy().useful_lease() > until;
-        if self.ledger.held().queued == 0 || self.draining.is_some_and(too_late) {
+        if self.ledger.held().queued == 0 || self.leaving.is_some_and(too_late) {
             return;
         }
         let clock = WallClock::now(now);
@@ -99,47 +98,59 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         self.streams.rotate();
     }
 
-    /// Gives the link what was decided.
+    /// Gives the links what was decided.
     pub(super) fn settle(&mut self, now: Instant) {
         self.ledger.drain_settlements(&mut self.settlements);
         if self.settlements.is_empty() && self.deciding.is_empty() {
             return;
         }
         settle::into_ranges(&mut self.settlements, &mut self.ranges);
-        let mut mark = Mark(0);
         let mut refused = None;
-        if let Some((_, source)) = self.link.source() {
-            for range in self.ranges.drain(..) {
-                let outcome = match range.outcome {
-                    Outcome::Accepted => hot::Outcome::Accepted,
-                    Outcome::Released => hot::Outcome::Released,
-                    Outcome::LeftToExpire => continue,
-                };
-                match source.settle(range.epoch, range.first, range.last, outcome) {
-                    Ok(at) => {
-                        mark = mark.max(at);
-                        self.metrics.settled(range.outcome, range.count());
-                    }
-                    Err(fault) => refused = Some(fault),
+        for uplink in &mut self.uplinks {
+            uplink.mark = Mark(0);
+        }
+        for range in self.ranges.drain(..) {
+            let outcome = match range.outcome {
+                Outcome::Accepted => hot::Outcome::Accepted,
+                Outcome::Released => hot::Outcome::Released,
+                Outcome::LeftToExpire => continue,
+            };
+            let place = self.uplinks.iter().position(|uplink| uplink.epoch == range.epoch);
+            let Some(place) = place else { continue };
+            let uplink = &mut self.uplinks[place];
+            let Some((_, source)) = uplink.link.source() else { continue };
+            match source.settle(range.epoch, range.first, range.last, outcome) {
+                Ok(at) => {
+                    uplink.mark = uplink.mark.max(at);
+                    self.metrics.settled(range.outcome, range.count());
                 }
+                Err(fault) => refused = Some((place, fault)),
             }
         }
-        self.ranges.clear();
-        self.unwritten.extend(self.deciding.drain(..).map(|entry| Unwritten { mark, ..entry }));
-        if let Some(fault) = refused {
-            error!(%fault, "a settlement was refused by the link");
-            self.lost(now, &fault);
+        for entry in self.deciding.drain(..) {
+            if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.epoch == entry.link) {
+                uplink.unwritten.push_back(Unwritten { mark: uplink.mark, ..entry });
+            } else if let Some(stream) = self.streams.of_client(entry.stream) {
+                stream.results.link_lost.push(entry.lease.0);
+            }
         }
-        if mark == Mark(0) {
-            // Nothing is to be written for them: left to expire.
-            self.written(mark);
+        if let Some((place, fault)) = refused {
+            error!(%fault, "a settlement was refused by the link");
+            self.lost(now, place, &fault);
+        }
+        for place in 0..self.uplinks.len() {
+            if self.uplinks[place].mark == Mark(0) {
+                // Nothing is to be written for them: left to expire.
+                self.written(place, Mark(0));
+            }
         }
     }
 
     /// Tells streams what became of their verdicts, as far as they have room.
     pub(super) fn tell_results(&mut self, now: Instant) {
         let mut over = Vec::new();
-        let pending = |id: StreamId, unwritten: &VecDeque<Unwritten>| unwritten.iter().any(|entry| entry.stream == id);
+        let uplinks = &self.uplinks;
+        let pending = |id: StreamId| uplinks.iter().any(|link| link.unwritten.iter().any(|entry| entry.stream == id));
         for (attachment, stream) in self.streams.iter_mut() {
             if stream.has_results() && stream.out.capacity() > 0 {
                 let results = std::mem::take(&mut stream.results);
@@ -147,7 +158,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             }
             if stream.is_clogged() {
                 over.push((attachment, Some(stream.id)));
-            } else if stream.finished && !stream.has_results() && !pending(stream.id, &self.unwritten) {
+            } else if stream.finished && !stream.has_results() && !pending(stream.id) {
                 over.push((attachment, None));
             }
         }
@@ -161,14 +172,14 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         }
     }
 
-    /// Gives the link credit for what there is room for, and gives it up if nobody is there to read.
+    /// Gives the links credit for what there is room for, and gives them up if nobody is there to read.
     pub(super) fn grant(&mut self, now: Instant) {
         let held = self.ledger.held();
         self.rate.observe(now, std::mem::take(&mut self.acked), &held);
-        if self.streams.is_empty() && self.draining.is_none() && now >= self.unread_since + IDLE {
-            self.give_up_link(now);
+        if self.streams.is_empty() && self.leaving.is_none() && now >= self.unread_since + IDLE {
+            self.give_up_links(now);
         }
-        if self.streams.is_empty() || self.draining.is_some() {
+        if self.streams.is_empty() || self.leaving.is_some() {
             return;
         }
         let policy = self.ledger.policy();
@@ -178,20 +189,48 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         let room = |free_messages, free_bytes, none| credit::window(free_messages, free_bytes, self.sizes.get(), none);
         let full_window = room(most, bytes, true);
         let window = room(most.saturating_sub(used), bytes.saturating_sub(held.bytes), held.messages == 0);
-        if let Some((_, source)) = self.link.source()
-            && let Some(credit) = credit::grant(window, source.outstanding_credit(), full_window)
-        {
-            source.grant(credit);
+        // Each slot's link has its share of the window, and all together no more than there is room for.
+        let slots = u32::try_from(self.uplinks.len()).unwrap_or(u32::MAX);
+        let share = full_window.div_ceil(slots.max(1));
+        let mut granted = self.credit();
+        for uplink in &mut self.uplinks {
+            let Some((_, source)) = uplink.link.source() else { continue };
+            let outstanding = source.outstanding_credit();
+            let others = granted.saturating_sub(outstanding);
+            if let Some(credit) = credit::grant(window.saturating_sub(others).min(share), outstanding, share) {
+                source.grant(credit);
+                granted = others + credit;
+            }
         }
+    }
+
+    /// How many deliveries the platform may still send, on all links together.
+    fn credit(&mut self) -> u32 {
+        let sources = self.uplinks.iter_mut().filter_map(|uplink| uplink.link.source());
+        sources.fold(0, |credit, (_, source)| u32::saturating_add(credit, source.outstanding_credit()))
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
         let held = self.ledger.held();
-        let credit = self.link.source().map_or(0, |(_, source)| source.outstanding_credit());
+        let credit = self.credit();
         self.metrics.held(&held, credit);
+        let full = self.is_full(held.leased);
+        self.metrics.saturated(self.saturation.observe(now, full));
         let streams = self.streams.len();
         let draining = self.draining.is_some();
-        self.status.send_if_modified(|snapshot| snapshot.update(now, held, credit, streams, draining));
+        let saturation = self.saturation;
+        self.status.send_if_modified(|snapshot| {
+            snapshot.saturation = saturation;
+            snapshot.update(now, held, credit, streams, draining)
+        });
+    }
+
+    /// Whether no application can be given one more message: see [`crate::saturation`].
+    fn is_full(&mut self, leased: usize) -> bool {
+        let (window, ledger) = (self.rate.get() as usize, &self.ledger);
+        let mut streams = self.streams.iter_mut().filter(|(_, stream)| !stream.finished).peekable();
+        streams.peek().is_some()
+            && (leased >= window || streams.all(|(_, stream)| stream.room(ledger.in_flight(stream.id)).is_none()))
     }
 }
 

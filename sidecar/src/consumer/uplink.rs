@@ -1,130 +1,216 @@
 //! The consumer towards the platform: when to connect, what a lost link means, when to give one up.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use tracing::{error, info, warn};
 
 use super::attempt::{Link, LinkEvent};
 use super::status::LinkPhase;
-use super::{Consumer, IDLE};
+use super::{Consumer, IDLE, Unwritten};
+use crate::amqp::engine::Incoming;
 use crate::amqp::fault::{Fault, Renew};
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::ledger::LinkEpoch;
-use crate::permit::Permits;
-use crate::source::{Connect, Source};
+use crate::permit::{Permits, Place};
+use crate::source::{Connect, Mark, Source};
 use crate::stream::table::Attachment;
 
+/// One client slot, and the link for it.
+pub(super) struct Uplink<S> {
+    pub(super) place: Place,
+    pub(super) link: Link<S>,
+    backoff: Backoff,
+    /// The number of its last attempt.
+    pub(super) epoch: LinkEpoch,
+    /// When the present link, or the last one, began to stand.
+    up_since: Instant,
+    pub(super) phase: LinkPhase,
+    pub(super) reason: String,
+    /// Verdicts whose settlement is not written yet, in the order of their marks.
+    pub(super) unwritten: VecDeque<Unwritten>,
+    /// How far writing must come for what was settled in this turn.
+    pub(super) mark: Mark,
+    /// What has come and is not taken in yet.
+    pub(super) deliveries: Vec<Incoming>,
+}
+
+impl<S: Source + 'static> Uplink<S> {
+    pub(super) fn new(place: Place, now: Instant) -> Self {
+        Self {
+            place,
+            link: Link::Idle,
+            backoff: Backoff::default(),
+            epoch: LinkEpoch(0),
+            up_since: now,
+            phase: LinkPhase::Idle,
+            reason: String::new(),
+            unwritten: VecDeque::new(),
+            mark: Mark(0),
+            deliveries: Vec::new(),
+        }
+    }
+}
+
 impl<C: Connect, P: Permits> Consumer<C, P> {
-    pub(super) fn on_link(&mut self, event: LinkEvent<C::Source>) {
+    pub(super) fn on_link(&mut self, place: usize, event: LinkEvent<C::Source>) {
         let now = clock::now();
+        let uplink = &mut self.uplinks[place];
         match event {
-            LinkEvent::Due => self.connect(now),
+            LinkEvent::Due => self.connect(now, place),
             LinkEvent::Attempted(Ok(source)) => {
-                let epoch = LinkEpoch(self.epoch);
+                let epoch = uplink.epoch;
+                uplink.up_since = now;
+                uplink.link = Link::Up(epoch, source);
                 self.ledger.link_up(epoch);
-                self.up_since = now;
-                self.metrics.link_up(true);
-                if let Link::Idle(permits) = std::mem::replace(&mut self.link, Link::Moving) {
-                    self.link = Link::Up(permits, epoch, source);
-                }
-                info!(epoch = self.epoch, "link attached");
-                self.announce(LinkPhase::Up, String::new());
+                info!(epoch = epoch.0, slot = uplink.place.slot, "link attached");
+                self.announce(place, LinkPhase::Up, String::new());
             }
-            LinkEvent::Attempted(Err(failure)) => self.wait(now, failure.renew(), &failure),
-            LinkEvent::Received(Ok(mark)) => self.written(mark),
-            LinkEvent::Received(Err(fault)) => self.lost(now, &fault),
+            LinkEvent::Attempted(Err(failure)) => {
+                if !failure.is_known() {
+                    self.unconfirmed = Some(now);
+                }
+                let wait = self.failed(now, place, failure.renew(), &failure);
+                self.uplinks[place].link = Link::Waiting(wait);
+            }
+            LinkEvent::Received(Ok(mark)) => self.written(place, mark),
+            LinkEvent::Received(Err(fault)) => self.lost(now, place, &fault),
+            LinkEvent::Closed(known) => self.closed(now, place, known),
         }
     }
 
-    pub(super) fn connect(&mut self, now: Instant) {
-        let permits = match std::mem::replace(&mut self.link, Link::Moving) {
-            Link::Idle(permits) | Link::Waiting(permits, _) => permits,
-            other => {
-                self.link = other;
-                return;
-            }
-        };
+    /// Begins an attempt, unless one is under way or none is wanted.
+    pub(super) fn connect(&mut self, now: Instant, place: usize) {
         let unread = self.streams.is_empty() && now >= self.unread_since + IDLE;
-        if unread || self.draining.is_some() {
-            self.link = Link::Idle(permits);
-            self.announce(LinkPhase::Idle, String::new());
+        let uplink = &mut self.uplinks[place];
+        if !matches!(uplink.link, Link::Idle | Link::Waiting(_)) {
             return;
         }
+        let Some(connector) = self.connector.clone().filter(|_| !unread && self.leaving.is_none()) else {
+            uplink.link = Link::Idle;
+            self.announce(place, LinkPhase::Idle, String::new());
+            return;
+        };
         self.epoch += 1;
+        uplink.epoch = LinkEpoch(self.epoch);
         self.metrics.connect_attempt();
-        self.link = Link::connect(&self.connector, permits, LinkEpoch(self.epoch));
+        uplink.link = Link::connect(connector, self.permits.clone(), uplink.place, uplink.epoch);
         // Why the last attempt failed stays known until one succeeds.
-        let reason = self.status.borrow().reason.clone();
-        self.announce(LinkPhase::Connecting, reason);
+        let reason = std::mem::take(&mut uplink.reason);
+        self.announce(place, LinkPhase::Connecting, reason);
     }
 
-    /// An attempt failed or a link was lost: the next attempt waits.
-    pub(super) fn wait(&mut self, now: Instant, renew: Renew, reason: &dyn std::fmt::Display) {
-        let wait = self.backoff.after_failure(renew, rand::random());
+    /// An attempt failed or a link was lost. Returns when the next attempt may come.
+    fn failed(&mut self, now: Instant, place: usize, renew: Renew, reason: &dyn std::fmt::Display) -> Instant {
+        let uplink = &mut self.uplinks[place];
+        let slot = uplink.place.slot;
+        let wait = uplink.backoff.after_failure(renew, rand::random());
         if renew == Renew::Credentials {
-            error!(%renew, retry_in_ms = wait.as_millis(), %reason, "link refused");
+            error!(%renew, slot, retry_in_ms = wait.as_millis(), %reason, "link refused");
         } else {
-            warn!(%renew, retry_in_ms = wait.as_millis(), %reason, "link down");
+            warn!(%renew, slot, retry_in_ms = wait.as_millis(), %reason, "link down");
         }
         self.metrics.link_failure(renew);
-        self.link = match std::mem::replace(&mut self.link, Link::Moving) {
-            Link::Idle(permits) | Link::Waiting(permits, _) | Link::Up(permits, ..) => {
-                Link::Waiting(permits, now + wait)
-            }
-            other => other,
-        };
         let phase = if renew == Renew::Credentials { LinkPhase::Down } else { LinkPhase::Connecting };
-        self.announce(phase, reason.to_string());
+        self.announce(place, phase, reason.to_string());
+        now + wait
     }
 
-    pub(super) fn lost(&mut self, now: Instant, fault: &Fault) {
-        let Link::Up(permits, epoch, source) = std::mem::replace(&mut self.link, Link::Moving) else {
-            return;
-        };
-        // The peer may still listen for our reason; nothing here waits for it.
-        tokio::spawn(source.close());
-        self.link = Link::Idle(permits);
-        self.link_gone(now, epoch);
-        self.backoff.stood(now.saturating_duration_since(self.up_since));
-        self.wait(now, fault.renew(), fault);
+    /// A link is lost. The next one is not opened before this one is closed: the platform would count both.
+    pub(super) fn lost(&mut self, now: Instant, place: usize, fault: &Fault) {
+        let uplink = &mut self.uplinks[place];
+        match std::mem::replace(&mut uplink.link, Link::Idle) {
+            Link::Up(epoch, source) => {
+                uplink.backoff.stood(now.saturating_duration_since(uplink.up_since));
+                self.link_gone(now, place, epoch);
+                let next = self.failed(now, place, fault.renew(), fault);
+                self.uplinks[place].link = Link::close(source, Some(next));
+            }
+            other => uplink.link = other,
+        }
     }
 
     /// What was on a link that is gone gets no outcome: whoever waits for a result hears that.
-    pub(super) fn link_gone(&mut self, now: Instant, epoch: LinkEpoch) {
+    fn link_gone(&mut self, now: Instant, place: usize, epoch: LinkEpoch) {
         self.ledger.link_lost(now, epoch);
-        self.metrics.link_up(false);
-        for entry in std::mem::take(&mut self.unwritten) {
+        for entry in std::mem::take(&mut self.uplinks[place].unwritten) {
             if let Some(stream) = self.streams.of_client(entry.stream) {
                 stream.results.link_lost.push(entry.lease.0);
             }
         }
     }
 
-    /// Nobody reads: the client slot is better with somebody else. What has come on credit given before goes back.
-    pub(super) fn give_up_link(&mut self, now: Instant) {
-        if let Link::Up(..) = self.link {
-            self.ledger.hand_back_all(now);
-            self.settle(now);
-        }
-        match std::mem::replace(&mut self.link, Link::Moving) {
-            Link::Up(permits, epoch, source) => {
-                self.link = Link::Idle(permits);
-                tokio::spawn(source.close());
-                self.link_gone(now, epoch);
-                info!("link given up: no stream has been attached for a minute");
-                self.announce(LinkPhase::Idle, String::new());
-            }
-            Link::Waiting(permits, _) => {
-                self.link = Link::Idle(permits);
-                self.announce(LinkPhase::Idle, String::new());
-            }
-            other => self.link = other,
+    /// Nobody reads: the client slots are better with somebody else. What has come on credit given before goes back.
+    pub(super) fn give_up_links(&mut self, now: Instant) {
+        if self.uplinks.iter().any(|uplink| matches!(uplink.link, Link::Up(..) | Link::Waiting(_))) {
+            info!("links given up: no stream has been attached for a minute");
+            self.close_links(now);
         }
     }
 
-    pub(super) fn announce(&mut self, phase: LinkPhase, reason: String) {
-        let epoch = self.epoch;
-        self.status.send_modify(|snapshot| snapshot.link_is(phase, epoch, reason));
+    /// Hands everything back and closes every link. An attempt under way is dropped, unless it is under way for somebody.
+    pub(super) fn close_links(&mut self, now: Instant) {
+        self.handed_back = self.ledger.held().messages;
+        self.ledger.hand_back_all(now);
+        self.settle(now);
+        let leaving = self.leaving.is_some();
+        for place in 0..self.uplinks.len() {
+            let uplink = &mut self.uplinks[place];
+            match std::mem::replace(&mut uplink.link, Link::Idle) {
+                Link::Up(epoch, source) => {
+                    uplink.link = Link::close(source, None);
+                    // What was settled is still to be written, before the end is.
+                    self.ledger.link_lost(now, epoch);
+                }
+                Link::Closing(closing, _) => uplink.link = Link::Closing(closing, None),
+                attempt @ Link::Connecting(_) if !leaving => {
+                    uplink.link = attempt;
+                    continue;
+                }
+                Link::Connecting(attempt) => {
+                    if attempt.is_made() {
+                        self.unconfirmed = Some(now);
+                    }
+                }
+                Link::Idle | Link::Waiting(_) => {}
+            }
+            self.announce(place, LinkPhase::Idle, String::new());
+        }
+    }
+
+    /// A link is closed. Its end is written behind the last settlements, so a platform that confirms it has them.
+    fn closed(&mut self, now: Instant, place: usize, known: bool) {
+        let uplink = &self.uplinks[place];
+        let (slot, epoch) = (uplink.place.slot, uplink.epoch);
+        if known {
+            self.written(place, Mark(u64::MAX));
+        } else {
+            warn!(slot, "the platform did not confirm the end of the link");
+            self.unconfirmed = Some(now);
+            self.link_gone(now, place, epoch);
+        }
+        // Somebody may have come meanwhile.
+        self.connect_idle(now);
+    }
+
+    /// A link's state has changed: everybody is told.
+    pub(super) fn announce(&mut self, place: usize, phase: LinkPhase, reason: String) {
+        let uplink = &mut self.uplinks[place];
+        uplink.phase = phase;
+        uplink.reason = reason;
+        self.announce_links();
+    }
+
+    /// The state of the links together has changed: everybody is told.
+    pub(super) fn announce_links(&mut self) {
+        let up = self.uplinks.iter().filter(|uplink| uplink.phase == LinkPhase::Up).count();
+        self.metrics.links_up(up);
+        let (uplinks, standing_by, epoch) = (&self.uplinks, &self.standing_by, self.epoch);
+        self.status.send_modify(|snapshot| {
+            let links = uplinks.iter().map(|uplink| (uplink.place.slot, uplink.phase, uplink.reason.as_str()));
+            snapshot.links_are(links, standing_by, epoch);
+        });
         let notice = self.status.borrow().notice();
         let all: Vec<Attachment> = self.streams.iter_mut().map(|(attachment, _)| attachment).collect();
         for attachment in all {

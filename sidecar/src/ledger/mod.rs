@@ -304,6 +304,11 @@ impl<M> Ledger<M> {
         out.append(&mut self.outbox);
     }
 
+    /// The link of the last settlement that was decided and is not drained yet.
+    pub fn last_decided(&self) -> Option<LinkEpoch> {
+        self.outbox.last().map(|settlement| settlement.transfer.epoch)
+    }
+
     /// Ends every lease and hands every message back: the last act before the link is closed.
     pub fn hand_back_all(&mut self, now: Instant) {
         let all: Vec<Slot> = self.items.iter().map(|(slot, _)| slot).collect();

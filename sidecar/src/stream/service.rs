@@ -146,7 +146,7 @@ async fn attach(
     check_client_id(&subscribe.client_id)?;
     let (reply, answer) = oneshot::channel();
     let command = Command::Attach {
-        limits: limits(&subscribe, consumer.bounds),
+        limits: asked(&subscribe),
         client_id: subscribe.client_id,
         resume: subscribe.resume,
         out: out.clone(),
@@ -193,14 +193,11 @@ fn check_client_id(client_id: &str) -> Result<(), Status> {
     )))
 }
 
-/// What the client asks for, inside the sidecar's own bounds.
-fn limits(subscribe: &Subscribe, (messages, bytes): (u32, u64)) -> Limits {
-    fn within<T: Ord + Default>(asked: T, bound: T) -> T {
-        if asked == T::default() { bound } else { asked.min(bound) }
-    }
+/// What the client asks for.
+fn asked(subscribe: &Subscribe) -> Limits {
     Limits {
-        messages: within(subscribe.max_in_flight_messages, messages),
-        bytes: within(subscribe.max_in_flight_bytes, bytes),
+        messages: subscribe.max_in_flight_messages,
+        bytes: subscribe.max_in_flight_bytes,
         largest: if subscribe.max_message_bytes == 0 { LARGEST } else { subscribe.max_message_bytes },
     }
 }
@@ -226,9 +223,9 @@ mod tests {
             max_in_flight_bytes: bytes,
             ..Subscribe::default()
         };
-        let bounds = (1000, 1 << 20);
-        assert_eq!(limits(&ask(0, 0), bounds), Limits { messages: 1000, bytes: 1 << 20, largest: LARGEST });
-        assert_eq!(limits(&ask(10, 100), bounds).messages, 10);
-        assert_eq!(limits(&ask(5000, u64::MAX), bounds), limits(&ask(0, 0), bounds));
+        let given = |subscribe: &Subscribe| asked(subscribe).within((1000, 1 << 20));
+        assert_eq!(given(&ask(0, 0)), Limits { messages: 1000, bytes: 1 << 20, largest: LARGEST });
+        assert_eq!(given(&ask(10, 100)).messages, 10);
+        assert_eq!(given(&ask(5000, u64::MAX)), given(&ask(0, 0)));
     }
 }

@@ -25,6 +25,16 @@ pub struct Limits {
     pub largest: u32,
 }
 
+impl Limits {
+    /// What is asked for, inside the sidecar's own bounds in messages and bytes; nothing means as much as that.
+    pub fn within(self, (messages, bytes): (u32, u64)) -> Self {
+        fn bounded<T: Ord + Default>(asked: T, bound: T) -> T {
+            if asked == T::default() { bound } else { asked.min(bound) }
+        }
+        Self { messages: bounded(self.messages, messages), bytes: bounded(self.bytes, bytes), ..self }
+    }
+}
+
 /// A name for one attachment of a client: a client that comes back has another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Attachment(pub u64);
@@ -36,7 +46,9 @@ pub struct Stream<T> {
     pub id: StreamId,
     /// The client in its own words.
     pub client_id: String,
-    /// What it takes.
+    /// What it asked for; 0 for as much as there is.
+    pub asked: Limits,
+    /// What it is given, inside the bounds of the present policy.
     pub limits: Limits,
     /// Results to be sent when there is room.
     pub results: VerdictResults,
@@ -98,8 +110,15 @@ impl<T> Default for Streams<T> {
 pub struct InUse;
 
 impl<T> Streams<T> {
-    /// Takes a stream in.
-    pub fn attach(&mut self, now: Instant, client_id: &str, limits: Limits, out: T) -> Result<Attachment, InUse> {
+    /// Takes a stream in. `bounds`, in messages and bytes, are the sidecar's own for every stream.
+    pub fn attach(
+        &mut self,
+        now: Instant,
+        client_id: &str,
+        asked: Limits,
+        bounds: (u32, u64),
+        out: T,
+    ) -> Result<Attachment, InUse> {
         self.next += 1;
         let attachment = Attachment(self.next);
         self.clients.retain(|_, client| client.gone.is_none_or(|gone| now < gone + REMEMBERED));
@@ -118,7 +137,8 @@ impl<T> Streams<T> {
         let stream = Stream {
             id,
             client_id: client_id.to_owned(),
-            limits,
+            asked,
+            limits: asked.within(bounds),
             results: VerdictResults::default(),
             silent_since: None,
             finished: false,
@@ -179,7 +199,7 @@ mod tests {
 
     fn room(limits: Limits, messages: usize, bytes: u64) -> Option<u32> {
         let mut streams = Streams::default();
-        let attachment = streams.attach(Instant::now(), "a", limits, ()).unwrap();
+        let attachment = streams.attach(Instant::now(), "a", limits, (u32::MAX, u64::MAX), ()).unwrap();
         streams.get_mut(attachment).unwrap().room(InFlight { messages, bytes })
     }
 
@@ -203,14 +223,14 @@ mod tests {
     fn a_client_has_one_stream_at_a_time_and_keeps_its_name_when_it_comes_back() {
         let now = Instant::now();
         let mut streams = Streams::default();
-        let first = streams.attach(now, "a", LIMITS, ()).unwrap();
-        assert_eq!(streams.attach(now, "a", LIMITS, ()), Err(InUse));
+        let first = streams.attach(now, "a", LIMITS, (u32::MAX, u64::MAX), ()).unwrap();
+        assert_eq!(streams.attach(now, "a", LIMITS, (u32::MAX, u64::MAX), ()), Err(InUse));
         let id = streams.detach(now, first).unwrap().id;
-        let second = streams.attach(now + Duration::from_secs(5), "a", LIMITS, ()).unwrap();
+        let second = streams.attach(now + Duration::from_secs(5), "a", LIMITS, (u32::MAX, u64::MAX), ()).unwrap();
         assert_eq!(streams.get_mut(second).unwrap().id, id);
         assert_ne!(first, second);
         streams.detach(now, second);
-        let third = streams.attach(now + REMEMBERED, "a", LIMITS, ()).unwrap();
+        let third = streams.attach(now + REMEMBERED, "a", LIMITS, (u32::MAX, u64::MAX), ()).unwrap();
         assert_ne!(streams.get_mut(third).unwrap().id, id);
     }
 }

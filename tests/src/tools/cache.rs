@@ -1,4 +1,5 @@
-//! Where what was fetched is kept: a directory for each list of packages on each release, which appears when it is whole.
+//! Where what was fetched or built is kept: a directory for each list of packages on each release, and for each program of
+//! each version, which appears when it is whole.
 
 use std::env;
 use std::fs;
@@ -39,6 +40,28 @@ fn fetch(home: &Path, packages: &[&str], complete: impl FnOnce(&Path) -> Result<
     }
 }
 
+/// The directory of what `make` makes, which is called if it is not there. It appears under its name only when whole; the
+/// name changes with `pins`, whatever determines the content. One process of this machine makes such a thing at a time, and
+/// the others wait for it.
+pub(super) fn made(name: &str, pins: &[u8], make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let peers = peers()?;
+    let home = peers.join(format!("{name}-{}-{}", env::consts::ARCH, short_hash(&[pins])));
+    if home.exists() {
+        return Ok(home);
+    }
+    let lock = peers.join("builds.lock");
+    let lock = fs::File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+    lock.lock().context("cannot wait for other test runs that build")?;
+    if !home.exists() {
+        let work = tempfile::tempdir_in(&peers)?;
+        let whole = work.path().join("whole");
+        fs::create_dir(&whole)?;
+        make(&whole)?;
+        fs::rename(&whole, &home).with_context(|| format!("cannot move what was built to {}", home.display()))?;
+    }
+    Ok(home)
+}
+
 /// Where `name` has its place, made of `packages`.
 pub(super) fn directory(name: &str, packages: &[&str]) -> Result<PathBuf> {
     Ok(peers()?.join(directory_name(name, packages)))
@@ -47,13 +70,19 @@ pub(super) fn directory(name: &str, packages: &[&str]) -> Result<PathBuf> {
 /// A name that changes with the packages, the machine's release and its architecture.
 fn directory_name(name: &str, packages: &[&str]) -> String {
     let release = release(&fs::read_to_string("/etc/os-release").unwrap_or_default());
+    let parts = packages.iter().copied().chain([release.as_str(), env::consts::ARCH]);
+    format!("{name}-{release}-{}", short_hash(&parts.map(str::as_bytes).collect::<Vec<_>>()))
+}
+
+/// Eight hexadecimal digits that change with any of `parts`.
+fn short_hash(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    for part in packages.iter().copied().chain([release.as_str(), env::consts::ARCH]) {
+    for part in parts {
         hash.update(part);
         hash.update("\n");
     }
     let hash = hash.finalize();
-    format!("{name}-{release}-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
+    format!("{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }
 
 /// `debian12`, of the text of an os-release file. A release without a number, such as Debian's unstable, has none here.

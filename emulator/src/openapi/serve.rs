@@ -1,0 +1,139 @@
+//! The gateway's sockets: HTTP/1.1 with TLS and without on one port, told apart by the first byte. Connections that say
+//! nothing are closed after a while, and none of them holds up another.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::answer::Refusal;
+use super::{Received, Reply, Service};
+
+/// How long a connection may be silent before and between requests, and how long one may take to arrive.
+const SILENCE: Duration = Duration::from_mins(1);
+/// The pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The largest head of a request.
+const MAX_HEAD: usize = 64 * 1024;
+/// What the first byte of a TLS connection is: a handshake record (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 0x16;
+
+/// Takes connections until `stop` completes; those that are there then are cut off.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    service: Arc<Service>,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = pin!(stop);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    let (tls, service) = (tls.clone(), Arc::clone(&service));
+                    connections.spawn(async move {
+                        if let Err(error) = connection(socket, &tls, service).await {
+                            debug!(%peer, %error, "API connection ended");
+                        }
+                    });
+                }
+                // Out of file descriptors, say: the connections that are there must go on.
+                Err(error) => {
+                    warn!(%error, "an API connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    warn!(%error, "an API connection's task failed");
+                }
+            }
+        }
+    }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "nothing came")
+}
+
+async fn connection(socket: TcpStream, tls: &TlsAcceptor, service: Arc<Service>) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let mut first = [0];
+    if timeout(SILENCE, socket.peek(&mut first)).await.map_err(|_| too_slow())?? == 0 {
+        return Ok(());
+    }
+    if first[0] == HANDSHAKE {
+        let stream = timeout(SILENCE, tls.accept(socket)).await.map_err(|_| too_slow())??;
+        http(stream, service).await
+    } else {
+        http(socket, service).await
+    }
+}
+
+async fn http<S>(stream: S, service: Arc<Service>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let answer = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(response(answer(request, &service).await)) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_header_size(MAX_HEAD);
+    server.serve_connection(TokioIo::new(stream), answer).await.map_err(io::Error::other)
+}
+
+async fn answer(request: Request<Incoming>, service: &Service) -> Reply {
+    let (head, body) = request.into_parts();
+    let headers = head
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+    let mut received = Received {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: headers.collect(),
+        body: Vec::new(),
+    };
+    let limit = service.rules.max_body_bytes;
+    match timeout(SILENCE, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => {
+            received.body = body.to_bytes().to_vec();
+            service.handle(received)
+        }
+        Ok(Err(error)) => {
+            let words = format!("The request body can't be taken: {error}; the limit is {limit} bytes.");
+            Service::refuse(&Refusal::new(413, "RequestBodyTooLarge", words), received.host())
+        }
+        Err(_) => {
+            let refusal = Refusal::new(408, "RequestTimeout", "The request body did not arrive in time.");
+            Service::refuse(&refusal, received.host())
+        }
+    }
+}
+
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(reply.text)));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    response
+}

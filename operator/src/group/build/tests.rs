@@ -1,0 +1,114 @@
+use sluice_crds::status::{ConditionType, Reason};
+
+use super::*;
+use crate::group::plan::{Advice, Figures};
+
+fn wall() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn name() -> GroupRef {
+    GroupRef::new("plant-a", "telemetry")
+}
+
+fn verdict(kind: ConditionType, truth: Option<Truth>, reason: Reason) -> Verdict {
+    Verdict { kind, truth, reason, message: format!("{reason} it is") }
+}
+
+fn of(verdicts: Vec<Verdict>, generation: i64, old: &ConsumerGroupStatus) -> ConsumerGroupStatus {
+    status(&name(), generation, &Plan { verdicts, ..Plan::default() }, old, wall())
+}
+
+fn ready(truth: Truth, reason: Reason) -> Vec<Verdict> {
+    vec![verdict(ConditionType::Ready, Some(truth), reason)]
+}
+
+#[test]
+fn what_is_not_known_yet_leaves_what_was_said_of_this_generation() {
+    let empty = ConsumerGroupStatus::default();
+    let first = of(ready(Truth::True, Reason::Consuming), 1, &empty);
+    let unsure = || vec![verdict(ConditionType::Ready, None, Reason::Connecting)];
+    assert_eq!(of(unsure(), 1, &first).conditions, first.conditions);
+    let next = &of(unsure(), 2, &first).conditions[0];
+    assert_eq!((next.status.as_str(), next.observed_generation), ("Unknown", Some(2)));
+    assert_eq!(of(unsure(), 1, &empty).conditions[0].status, "Unknown");
+}
+
+#[test]
+fn figures_are_rounded_and_those_of_sidecars_not_taken_back() {
+    let figures = Figures {
+        replicas: Some(4),
+        slots: Some((3, 64)),
+        backlog: Some((123_456, Some(617))),
+        rate: Some(1_234),
+        plan: Some((5, "busy".into())),
+        sidecars: Some((3, 0, 1)),
+    };
+    let full = status(&name(), 1, &Plan { figures, ..Plan::default() }, &ConsumerGroupStatus::default(), wall());
+    assert_eq!(full.selector.as_deref(), Some("sluice.dev/consumer-group=telemetry"));
+    assert_eq!(full.slots.as_ref().unwrap().summary, "3/64");
+    assert_eq!((full.rate, full.backlog.as_ref().unwrap().messages), (Some(1_200), 120_000));
+    assert_eq!(full.backlog.as_ref().unwrap().drain_eta.unwrap().to_string(), "11m");
+    let later = of(vec![], 1, &full);
+    assert_eq!((later.slots, later.rate, later.sidecars), (full.slots, full.rate, full.sidecars));
+    assert_eq!((later.backlog, later.plan), (None, None));
+}
+
+#[test]
+fn patches_say_what_they_rest_on() {
+    let scale = ScaleTo { from: 1, replicas: 2, version: "77".into(), reason: String::new() };
+    assert_eq!(scale_patch(&scale), json!({"metadata": {"resourceVersion": "77"}, "spec": {"replicas": 2}}));
+    let cost = Cost { pod: "p".into(), uid: "u".into(), cost: None };
+    let expected = json!({"metadata": {"uid": "u", "annotations": {DELETION_COST: null}}});
+    assert_eq!(cost_patch(&cost), expected);
+    let patch = status_patch(&name(), &ConsumerGroupStatus::default());
+    assert_eq!((&patch["metadata"]["name"], &patch["metadata"]["namespace"]), (&json!("telemetry"), &json!("plant-a")));
+    assert!(patch["metadata"].get("resourceVersion").is_none() && patch.get("spec").is_none());
+}
+
+#[test]
+fn events_tell_of_changes_once() {
+    let empty = ConsumerGroupStatus::default();
+    let connecting = of(ready(Truth::False, Reason::Connecting), 1, &empty);
+    assert_eq!(notices(&empty, &connecting, &[]), [], "a beginning is nothing to tell of");
+    let good = of(ready(Truth::True, Reason::Consuming), 1, &connecting);
+    let told = notices(&connecting, &good, &[]);
+    assert_eq!((told.len(), told[0].warning, told[0].reason.as_str()), (1, false, "Consuming"));
+    assert_eq!(notices(&good, &good, &[]), []);
+    let bad = of(ready(Truth::False, Reason::NotConnected), 1, &good);
+    assert!(notices(&good, &bad, &[])[0].warning);
+    assert_eq!(notices(&bad, &of(ready(Truth::False, Reason::SidecarMissing), 1, &bad), &[]).len(), 1);
+    let unknown = of(ready(Truth::Unknown, Reason::Connecting), 1, &bad);
+    assert_eq!(notices(&bad, &unknown, &[]), []);
+}
+
+#[test]
+fn an_alarm_is_bad_when_it_is_true() {
+    let alarm = |truth, reason| of(vec![verdict(ConditionType::AtCapacity, Some(truth), reason)], 1, &ConsumerGroupStatus::default());
+    let (calm, loud) = (alarm(Truth::False, Reason::WithinCapacity), alarm(Truth::True, Reason::SlotsExhausted));
+    assert_eq!(notices(&ConsumerGroupStatus::default(), &calm, &[]), []);
+    assert!(notices(&calm, &loud, &[])[0].warning);
+    assert!(!notices(&loud, &calm, &[])[0].warning);
+}
+
+#[test]
+fn what_is_wrong_with_pods_is_told_again_only_when_it_is_something_else() {
+    let advice = |pods: &str| Advice { reason: "GracePeriodTooShort", message: format!("it is too short (pods {pods})") };
+    let with = |message: &str| {
+        let mut verdicts = ready(Truth::True, Reason::Consuming);
+        verdicts[0].message = message.to_owned();
+        of(verdicts, 1, &ConsumerGroupStatus::default())
+    };
+    let (before, after) = (with("3 of 3"), with("3 of 3; it is too short (pods a)"));
+    assert_eq!(notices(&before, &after, &[advice("a")])[0].reason, "GracePeriodTooShort");
+    assert_eq!(notices(&after, &with("3 of 3; it is too short (pods b)"), &[advice("b")]), []);
+}
+
+#[test]
+fn a_text_is_cut_between_characters() {
+    assert_eq!(cut("abc", 3), "abc");
+    for most in 4..12 {
+        let text = cut("ééééééééé", most);
+        assert!(text.len() <= most && text.ends_with('…'), "{text}");
+    }
+}

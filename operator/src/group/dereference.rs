@@ -1,0 +1,300 @@
+//! Finds what a ConsumerGroup names: keys, certificates, the workload and its pods, and what other rooms know of it. Reads,
+//! and decides nothing: what is missing is passed on as missing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::discovery::oneshot;
+use sluice_crds::{CaBundle, ConsumerGroup, TargetReference};
+
+use super::contest::{Contest, Contests};
+use super::pods::{Pod, Pods};
+use super::revision::{self, Revisions};
+use super::view::{Broker, Platform, PlatformGroup, Sidecars};
+use crate::credentials::{Handle, Keeper, Source, SourceError, Standing};
+use crate::fault::{Class, Fault};
+use crate::metrics::Metrics;
+use crate::slots::{GroupRef, Revision};
+use crate::time::Time;
+
+/// How old what was read of a workload may be when nothing speaks for a change of it.
+const TARGET_FRESH: Duration = Duration::from_secs(60);
+/// The same of one that was missing: somebody is about to create it.
+const MISSING_FRESH: Duration = Duration::from_secs(15);
+/// The same of a ConfigMap: nothing tells of its changes.
+const CA_FRESH: Duration = Duration::from_secs(60);
+
+/// All that was found.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Of which ConsumerGroup.
+    pub name: GroupRef,
+    /// The keys for links.
+    pub link_keys: Result<Handle, SourceError>,
+    /// The keys for the OpenAPI: the same ones, unless the object says otherwise.
+    pub api_keys: Result<Handle, SourceError>,
+    /// How the keys are doing.
+    pub standings: Standings,
+    /// The certificates to trust.
+    pub ca: Result<Option<Arc<str>>, Missing>,
+    /// The workload; `None` if the object names none.
+    pub target: Option<Target>,
+    /// Whether somebody else drives the workload.
+    pub contest: Contest,
+    /// The pods with its label.
+    pub pods: Vec<Arc<Pod>>,
+    /// The revision that is rolled out; `None` if that is not known.
+    pub newest: Option<Revision>,
+    /// What the broker knows.
+    pub sidecars: Option<Sidecars>,
+    /// What the platform's poller knows.
+    pub platform: Option<PlatformGroup>,
+}
+
+/// How the keys are doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standings {
+    /// Those for links.
+    pub link: Standing,
+    /// Those for the OpenAPI, if they are others.
+    pub api: Option<Standing>,
+}
+
+/// Something that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What, and what to do.
+    pub words: String,
+    /// It may come without the object being changed.
+    pub passing: bool,
+}
+
+/// A workload, as far as it could be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// It has a `/scale`.
+    Found(Scale),
+    /// There is no such object.
+    NotFound,
+    /// There is no such kind, or it has no `/scale`.
+    NotScalable(String),
+    /// It could not be found out.
+    Unknown(Fault),
+}
+
+/// What a workload's `/scale` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scale {
+    /// The pods that it should have.
+    pub wanted: u32,
+    /// The pods that it has.
+    pub present: u32,
+    /// The resource version, for a write that must not undo somebody else's.
+    pub version: String,
+}
+
+/// What is remembered of one ConsumerGroup between two runs, so that not everything is read every time.
+#[derive(Debug, Default)]
+pub struct Recall {
+    target: Option<(TargetReference, Target, Time)>,
+    ca: Option<(String, Result<Option<Arc<str>>, Missing>, Time)>,
+    revisions: Revisions,
+}
+
+impl Recall {
+    /// What was read of the workload is out of date.
+    pub fn forget_target(&mut self) {
+        self.target = None;
+    }
+}
+
+/// Where things are found.
+#[derive(Clone)]
+pub struct Sources {
+    /// The API server.
+    pub client: Client,
+    /// The keys.
+    pub keeper: Keeper,
+    /// The pods.
+    pub pods: Pods,
+    /// The autoscalers of others.
+    pub contests: Contests,
+    /// What the broker knows, if there is one.
+    pub broker: Option<Arc<dyn Broker>>,
+    /// What the platform's poller knows, if there is one.
+    pub platform: Option<Arc<dyn Platform>>,
+    /// Counts failed requests.
+    pub metrics: Metrics,
+    /// Kinds that were looked up.
+    pub kinds: Kinds,
+}
+
+impl Sources {
+    /// Finds what `object` names.
+    pub async fn dereference(&self, name: &GroupRef, object: &ConsumerGroup, recall: &mut Recall, at: Time) -> World {
+        let spec = &object.spec;
+        let ca = self.ca(name, spec.instance.ca_bundle.as_ref(), recall, at).await;
+        let trusted = ca.clone().ok().flatten();
+        let keys = |source| {
+            let source = Source::of(&name.namespace, &name.name, &spec.instance, source, trusted.as_ref())?;
+            Ok(self.keeper.hold(&source))
+        };
+        let link_keys: Result<Handle, SourceError> = keys(spec.credentials.source());
+        let api_keys = spec.api_credentials.as_ref().map_or_else(|| link_keys.clone(), |api| keys(api.source()));
+        let standing = |keys: &Result<Handle, _>| keys.as_ref().map_or(Standing::Pending, Handle::standing);
+        let standings = Standings {
+            link: standing(&link_keys),
+            api: (api_keys != link_keys).then(|| standing(&api_keys)),
+        };
+        let target = match &spec.workload {
+            Some(workload) => Some(self.target(name, &workload.target_ref, recall, at).await),
+            None => None,
+        };
+        let pods = self.pods.of(name);
+        let newest = recall.revisions.newest(&self.client, &self.metrics, &name.namespace, &pods, at).await;
+        World {
+            link_keys,
+            api_keys,
+            standings,
+            ca,
+            contest: spec.workload.as_ref().map_or(Contest::None, |w| self.contests.of(&name.namespace, &w.target_ref)),
+            target,
+            pods,
+            newest,
+            sidecars: self.broker.as_ref().and_then(|broker| broker.sidecars(name)),
+            platform: self.platform.as_ref().and_then(|platform| platform.group(name)),
+            name: name.clone(),
+        }
+    }
+
+    async fn ca(
+        &self,
+        name: &GroupRef,
+        bundle: Option<&CaBundle>,
+        recall: &mut Recall,
+        at: Time,
+    ) -> Result<Option<Arc<str>>, Missing> {
+        let reference = match bundle {
+            None => return Ok(None),
+            Some(CaBundle::Pem(text)) => return Ok(Some(text.as_str().into())),
+            // Refused by validation too; it is a file of some other machine.
+            Some(CaBundle::File(_)) => {
+                let words = "file is for a sidecar without a cluster: use configMapKeyRef or pem".to_owned();
+                return Err(Missing { words, passing: false });
+            }
+            Some(CaBundle::ConfigMapKeyRef(reference)) => reference,
+        };
+        let place = format!("{}/{}", reference.name, reference.key);
+        if let Some((known, found, read)) = &recall.ca
+            && *known == place
+            && at.since(*read) < CA_FRESH
+        {
+            return found.clone();
+        }
+        let answer = Api::<ConfigMap>::namespaced(self.client.clone(), &name.namespace).get_opt(&reference.name).await;
+        let missing = |words: String| Err(Missing { words, passing: true });
+        let found = match answer {
+            Ok(Some(map)) => match map.data.as_ref().and_then(|data| data.get(&reference.key)) {
+                Some(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(Some(text.as_str().into())),
+                Some(_) => missing(format!("key {} of ConfigMap {} holds no PEM certificate", reference.key, reference.name)),
+                None => missing(format!("ConfigMap {} has no key {}: add it", reference.name, reference.key)),
+            },
+            Ok(None) => missing(format!("ConfigMap {} does not exist: create it", reference.name)),
+            Err(error) => {
+                let error = self.failed(error);
+                // What was good stays good while the API server is away.
+                match &recall.ca {
+                    Some((known, Ok(found), _)) if *known == place && error.class == Class::Unavailable => Ok(found.clone()),
+                    _ => return missing(format!("ConfigMap {} can't be read: {error}", reference.name)),
+                }
+            }
+        };
+        recall.ca = Some((place, found.clone(), at));
+        found
+    }
+
+    async fn target(&self, name: &GroupRef, reference: &TargetReference, recall: &mut Recall, at: Time) -> Target {
+        let fresh = |found: &Target| if matches!(found, Target::Found(_)) { TARGET_FRESH } else { MISSING_FRESH };
+        if let Some((known, found, read)) = &recall.target
+            && known == reference
+            && at.since(*read) < fresh(found)
+        {
+            return found.clone();
+        }
+        let found = self.read_target(name, reference).await;
+        recall.target = match &found {
+            Target::Unknown(_) => None,
+            found => Some((reference.clone(), found.clone(), at)),
+        };
+        found
+    }
+
+    async fn read_target(&self, name: &GroupRef, reference: &TargetReference) -> Target {
+        let resource = match self.kinds.resolve(&self.client, reference).await {
+            Ok(Some(resource)) => resource,
+            Ok(None) => return Target::NotScalable(format!("no kind {} in {}", reference.kind, reference.api_version)),
+            Err(error) => return Target::Unknown(self.failed(error)),
+        };
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &name.namespace, &resource);
+        match api.get_scale(&reference.name).await {
+            Ok(scale) => {
+                let count = |number: Option<i32>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+                Target::Found(Scale {
+                    wanted: count(scale.spec.and_then(|spec| spec.replicas)),
+                    present: count(scale.status.map(|status| status.replicas)),
+                    version: scale.metadata.resource_version.unwrap_or_default(),
+                })
+            }
+            Err(error) => match self.failed(error) {
+                // The same answer says that there is no such object, and that its kind has no such subresource.
+                fault if fault.class == Class::NotFound => match api.get_metadata_opt(&reference.name).await {
+                    Ok(Some(_)) => Target::NotScalable(format!("{} has no /scale", reference.kind)),
+                    _ => Target::NotFound,
+                },
+                fault => Target::Unknown(fault),
+            },
+        }
+    }
+
+    fn failed(&self, error: kube::Error) -> Fault {
+        let fault = Fault::from(error);
+        self.metrics.api_error(fault.class);
+        fault
+    }
+}
+
+/// Kinds that were looked up with the API server, which knows how they are spelt in a path.
+#[derive(Debug, Clone, Default)]
+pub struct Kinds(Arc<Mutex<HashMap<(String, String), ApiResource>>>);
+
+impl Kinds {
+    /// How the kind of a workload is asked for; `None` if the API server does not know it.
+    pub async fn resolve(
+        &self,
+        client: &Client,
+        reference: &TargetReference,
+    ) -> Result<Option<ApiResource>, kube::Error> {
+        let key = (reference.api_version.clone(), reference.kind.clone());
+        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let (group, version) = key.0.split_once('/').unwrap_or(("", key.0.as_str()));
+        let kind = GroupVersionKind::gvk(group, version, &key.1);
+        let found = if let Some(known) = revision::well_known(&key.0, &key.1) {
+            known
+        } else {
+            match oneshot::pinned_kind(client, &kind).await {
+                Ok((resource, _)) => resource,
+                Err(kube::Error::Discovery(_)) => return Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
+        Ok(Some(found))
+    }
+}

@@ -1,0 +1,221 @@
+//! The ConsumerGroups as the API server tells of them. An object that can't be read as one is kept too, with the reason:
+//! it must not stop the watch, and its owner must learn of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::api::{ApiResource, DynamicObject, ObjectMeta};
+use kube::runtime::watcher::Event;
+use sluice_crds::{ConsumerGroup, ConsumerGroupStatus};
+
+use crate::slots::GroupRef;
+
+/// The kind that ConsumerGroups are watched as: their form is looked at one by one.
+pub fn resource() -> ApiResource {
+    ApiResource::erase::<ConsumerGroup>(&())
+}
+
+/// One object.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// A ConsumerGroup.
+    Read(Arc<ConsumerGroup>),
+    /// Something else.
+    Unreadable(Arc<Unreadable>),
+}
+
+/// An object that is no ConsumerGroup as this operator knows them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unreadable {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// Its status, as far as that can be read.
+    pub status: Option<ConsumerGroupStatus>,
+    /// Why it can't be read.
+    pub words: String,
+}
+
+impl Known {
+    fn read(mut object: DynamicObject) -> Self {
+        object.metadata.managed_fields = None;
+        // As large as the spec, and of no use here.
+        if let Some(notes) = &mut object.metadata.annotations {
+            notes.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+        let metadata = object.metadata.clone();
+        let status = object.data.get("status").cloned();
+        match object.try_parse::<ConsumerGroup>() {
+            Ok(group) => Self::Read(Arc::new(group)),
+            Err(error) => Self::Unreadable(Arc::new(Unreadable {
+                metadata,
+                status: status.and_then(|status| serde_json::from_value(status).ok()),
+                words: crate::fault::chain(&error),
+            })),
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Read(group) => &group.metadata,
+            Self::Unreadable(unreadable) => &unreadable.metadata,
+        }
+    }
+
+    /// Its status.
+    pub fn status(&self) -> Option<&ConsumerGroupStatus> {
+        match self {
+            Self::Read(group) => group.status.as_ref(),
+            Self::Unreadable(unreadable) => unreadable.status.as_ref(),
+        }
+    }
+
+    /// Whether what a person wrote is the same in both; the status is the operator's.
+    fn same_wish(&self, other: &Self) -> bool {
+        let wish = |known: &Self| {
+            let meta = known.metadata();
+            (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some())
+        };
+        wish(self) == wish(other)
+    }
+}
+
+/// The objects. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Objects(Arc<Mutex<Index>>);
+
+#[derive(Debug, Default)]
+struct Index {
+    known: HashMap<GroupRef, Known>,
+    listing: Option<HashMap<GroupRef, Known>>,
+    synced: bool,
+}
+
+impl Objects {
+    /// One object.
+    pub fn get(&self, name: &GroupRef) -> Option<Known> {
+        self.lock().known.get(name).cloned()
+    }
+
+    /// How many there are, and how many of them can't be read.
+    pub fn count(&self) -> (usize, usize) {
+        let index = self.lock();
+        let unreadable = index.known.values().filter(|known| matches!(known, Known::Unreadable(_))).count();
+        (index.known.len(), unreadable)
+    }
+
+    /// Whether a whole list has come.
+    pub fn synced(&self) -> bool {
+        self.lock().synced
+    }
+
+    /// Takes an event of the watch in. Which objects have come, gone, or want something else than before.
+    pub fn take(&self, event: Event<DynamicObject>) -> Vec<GroupRef> {
+        let mut index = self.lock();
+        match event {
+            Event::Init => {
+                index.listing = Some(HashMap::new());
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                if let (Some(name), Some(listing)) = (name_of(&object), &mut index.listing) {
+                    listing.insert(name, Known::read(object));
+                }
+                Vec::new()
+            }
+            Event::InitDone => {
+                index.synced = true;
+                let listed = index.listing.take().unwrap_or_default();
+                let old = std::mem::replace(&mut index.known, listed);
+                let changed = |(name, known): (&GroupRef, &Known)| {
+                    let same = old.get(name).is_some_and(|old| old.same_wish(known));
+                    (!same).then(|| name.clone())
+                };
+                let mut names: Vec<GroupRef> = index.known.iter().filter_map(changed).collect();
+                names.extend(old.keys().filter(|name| !index.known.contains_key(*name)).cloned());
+                names
+            }
+            Event::Apply(object) => {
+                let Some(name) = name_of(&object) else { return Vec::new() };
+                let known = Known::read(object);
+                let same = index.known.get(&name).is_some_and(|old| old.same_wish(&known));
+                index.known.insert(name.clone(), known);
+                if same { Vec::new() } else { vec![name] }
+            }
+            Event::Delete(object) => {
+                let Some(name) = name_of(&object) else { return Vec::new() };
+                index.known.remove(&name);
+                vec![name]
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name_of(object: &DynamicObject) -> Option<GroupRef> {
+    Some(GroupRef::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(name: &str, generation: i64, spec: &Value, status: &Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "ConsumerGroup",
+            "metadata": {"name": name, "namespace": "plant-a", "generation": generation, "uid": format!("u-{name}")},
+            "spec": spec, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn good() -> Value {
+        json!({"groupId": "g", "instance": {"id": "iot-1", "amqpHost": "h"}, "credentials": {"secretRef": {"name": "s"}}})
+    }
+
+    fn name(name: &str) -> GroupRef {
+        GroupRef::new("plant-a", name)
+    }
+
+    #[test]
+    fn an_object_that_can_t_be_read_is_kept_beside_the_others() {
+        let objects = Objects::default();
+        let bad = object("bad", 1, &json!({"groupId": 7}), &json!({"observedGeneration": 1}));
+        let events = [Event::Init, Event::InitApply(bad), Event::InitApply(object("good", 1, &good(), &json!({})))];
+        for event in events {
+            assert!(objects.take(event).is_empty());
+        }
+        let mut changed = objects.take(Event::InitDone);
+        changed.sort();
+        assert_eq!((changed, objects.count()), (vec![name("bad"), name("good")], (2, 1)));
+        let Some(Known::Unreadable(bad)) = objects.get(&name("bad")) else { panic!("it can be read") };
+        assert!(bad.words.contains("groupId") || bad.words.contains("string"), "{}", bad.words);
+        assert_eq!(bad.status.as_ref().unwrap().observed_generation, Some(1));
+    }
+
+    #[test]
+    fn a_status_that_was_written_is_kept_and_is_no_change() {
+        let objects = Objects::default();
+        assert_eq!(objects.take(Event::Apply(object("a", 1, &good(), &json!({})))), [name("a")]);
+        let written = object("a", 1, &good(), &json!({"observedGeneration": 1}));
+        assert!(objects.take(Event::Apply(written)).is_empty());
+        assert_eq!(objects.get(&name("a")).unwrap().status().unwrap().observed_generation, Some(1));
+        assert_eq!(objects.take(Event::Apply(object("a", 2, &good(), &json!({})))), [name("a")]);
+    }
+
+    #[test]
+    fn an_object_that_vanished_while_the_watch_was_broken_is_gone() {
+        let objects = Objects::default();
+        objects.take(Event::Apply(object("a", 1, &good(), &json!({}))));
+        objects.take(Event::Apply(object("b", 1, &good(), &json!({}))));
+        objects.take(Event::Init);
+        objects.take(Event::InitApply(object("b", 1, &good(), &json!({}))));
+        assert_eq!(objects.take(Event::InitDone), [name("a")]);
+        assert!(objects.get(&name("a")).is_none() && objects.get(&name("b")).is_some());
+    }
+}

@@ -1,0 +1,191 @@
+//! Decides, from what was found, what is to be done and said: replicas, costs of deletion, conditions, figures. Pure; the
+//! only memory is the scaling [`History`].
+
+mod conditions;
+mod credentials;
+mod readiness;
+mod scale;
+
+use sluice_crds::status::{ConditionType, Reason};
+
+use super::dereference::World;
+use super::validate::{Problem, Validated};
+use super::view::Seat;
+use crate::scaling::{Decision, History};
+use crate::time::Time;
+
+pub use scale::policy;
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Truth {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// That is not known.
+    Unknown,
+}
+
+impl Truth {
+    /// How a condition spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What is said of one condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which condition.
+    pub kind: ConditionType,
+    /// Whether it holds; `None`: what was said last still counts, since it is too early to say more.
+    pub truth: Option<Truth>,
+    /// Why, in a word.
+    pub reason: Reason,
+    /// Why, in a sentence, and what to do.
+    pub message: String,
+}
+
+impl Verdict {
+    fn new(kind: ConditionType, truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind, truth: Some(truth), reason, message: message.into() }
+    }
+
+    /// What was said last still counts; if nothing was, it is unknown.
+    fn unless_known(kind: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind, truth: None, reason, message: message.into() }
+    }
+}
+
+/// Something about the pods that a person should know, and mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// A word for it, which stands in the event too.
+    pub reason: &'static str,
+    /// What is wrong and what to do. Begins the same as long as it is about the same thing.
+    pub message: String,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// The conditions, in the order in which the status shows them.
+    pub verdicts: Vec<Verdict>,
+    /// What to write to the workload's `/scale`.
+    pub scale: Option<ScaleTo>,
+    /// Costs of deletion to write.
+    pub costs: Vec<Cost>,
+    /// What a person should know of the pods.
+    pub advice: Vec<Advice>,
+    /// The figures.
+    pub figures: Figures,
+}
+
+/// A change of the replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScaleTo {
+    /// From how many.
+    pub from: u32,
+    /// To how many.
+    pub replicas: u32,
+    /// The resource version that the decision was based on.
+    pub version: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A change of a pod's cost of deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// The name of the pod.
+    pub pod: String,
+    /// Its UID: a pod of the same name that came since is another.
+    pub uid: String,
+    /// The cost; `None` takes it away.
+    pub cost: Option<i32>,
+}
+
+/// The figures of the status, exact.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Figures {
+    /// Pods that the workload has.
+    pub replicas: Option<u32>,
+    /// Slots held and slots that there are.
+    pub slots: Option<(u32, u32)>,
+    /// Messages that wait on the platform, and in how many seconds they are drained.
+    pub backlog: Option<(u64, Option<u64>)>,
+    /// Messages per second that applications acknowledge.
+    pub rate: Option<u64>,
+    /// The replicas that there should be, and why.
+    pub plan: Option<(u32, String)>,
+    /// Sidecars that are connected, that stand by, that are outdated.
+    pub sidecars: Option<(u32, u32, u32)>,
+}
+
+/// Decides. `history` belongs to this ConsumerGroup and is brought up to date.
+pub fn plan(validated: &Result<Validated, Vec<Problem>>, world: &World, history: &mut History, at: Time) -> Plan {
+    let group = match validated {
+        Ok(group) => group,
+        Err(problems) => return refused(problems, world),
+    };
+    let (decision, scaling) = scale::decide(group, world, history, at);
+    let keys = credentials::verdict(group, world);
+    let advice = readiness::advice(group, world);
+    let mut verdicts = vec![readiness::verdict(world, &keys, &advice), keys];
+    verdicts.extend(conditions::subscriptions(group, world));
+    verdicts.push(scaling.verdict);
+    verdicts.extend(conditions::capacity(world, decision.as_ref()));
+    verdicts.extend(conditions::expiring(world, decision.as_ref()));
+    Plan {
+        verdicts,
+        costs: scale::costs(world, scaling.write.as_ref()),
+        scale: scaling.write,
+        advice,
+        figures: figures(world, decision.as_ref(), scaling.plan),
+    }
+}
+
+/// Nothing can be carried out: that is said, and nothing is done.
+fn refused(problems: &[Problem], world: &World) -> Plan {
+    let reason = problems.first().map_or(Reason::Invalid, |problem| problem.reason);
+    let words: Vec<&str> = problems.iter().map(|problem| problem.words.as_str()).collect();
+    let words = words.join("\n");
+    Plan {
+        verdicts: vec![Verdict::new(ConditionType::Ready, Truth::False, reason, words)],
+        figures: figures(world, None, None),
+        ..Plan::default()
+    }
+}
+
+fn figures(world: &World, decision: Option<&Decision>, plan: Option<(u32, String)>) -> Figures {
+    let sidecars = world.sidecars.as_ref();
+    let count = |wanted: fn(&super::view::Sidecar) -> bool| {
+        sidecars.map(|view| view.pods.values().filter(|sidecar| wanted(sidecar)).count().try_into().unwrap_or(u32::MAX))
+    };
+    let rate = |view: &super::view::Sidecars| {
+        let figures = view.pods.values().filter_map(|sidecar| sidecar.figures.as_ref());
+        figures.map(|figures| u64::from(figures.accepted_per_second)).sum()
+    };
+    let backlog = world.platform.as_ref().and_then(|platform| platform.figures);
+    Figures {
+        replicas: Some(conditions::replicas(world)),
+        slots: sidecars.map(|view| (view.held, view.limit)),
+        backlog: backlog.map(|figures| {
+            (figures.backlog, decision.and_then(|decision| decision.drain_eta).map(|eta| eta.as_secs()))
+        }),
+        rate: sidecars.map(rate),
+        plan,
+        sidecars: count(|sidecar| sidecar.up)
+            .zip(count(|sidecar| sidecar.seat == Seat::StandBy))
+            .zip(count(|sidecar| sidecar.outdated))
+            .map(|((connected, standby), outdated)| (connected, standby, outdated)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

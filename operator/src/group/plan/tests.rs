@@ -1,0 +1,264 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::credentials::{Fault, Standing};
+use crate::group::contest::Contest;
+use crate::group::dereference::{Standings, Target};
+use crate::group::fixtures::{self, AT};
+use crate::group::view::{Evidence, PlatformGroup, Refusal, Sidecars};
+use crate::scaling::PlatformFigures;
+
+fn run_with(change: impl FnOnce(&mut Value), pods: u32, alter: impl FnOnce(&mut World)) -> Plan {
+    let object = fixtures::object(change);
+    let mut world = fixtures::world(&object, pods);
+    let group = fixtures::validated(&object, &world);
+    alter(&mut world);
+    plan(&Ok(group), &world, &mut History::default(), AT)
+}
+
+fn run(pods: u32, alter: impl FnOnce(&mut World)) -> Plan {
+    run_with(|_| {}, pods, alter)
+}
+
+fn said(plan: &Plan, kind: ConditionType) -> (Option<Truth>, Reason) {
+    let verdict = plan.verdicts.iter().find(|verdict| verdict.kind == kind).unwrap();
+    (verdict.truth, verdict.reason)
+}
+
+fn sidecars(world: &mut World) -> &mut Sidecars {
+    world.sidecars.as_mut().unwrap()
+}
+
+#[test]
+fn when_all_is_well_all_says_so() {
+    let plan = run(3, |_| {});
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::True), Reason::Consuming));
+    assert_eq!(said(&plan, ConditionType::CredentialsValid), (Some(Truth::True), Reason::Verified));
+    assert_eq!(said(&plan, ConditionType::Scaling), (Some(Truth::True), Reason::Active));
+    assert_eq!(said(&plan, ConditionType::AtCapacity), (Some(Truth::False), Reason::WithinCapacity));
+    assert_eq!((plan.scale, plan.costs, plan.advice), (None, vec![], vec![]));
+    assert_eq!(plan.figures.slots, Some((3, 64)));
+    assert_eq!((plan.figures.rate, plan.figures.sidecars), (Some(150), Some((3, 0, 0))));
+}
+
+#[test]
+fn bad_keys_are_told_by_their_reason_and_leave_nothing_ready() {
+    for (reason, truth) in [
+        (Reason::SecretNotFound, Truth::False),
+        (Reason::RoleRefused, Truth::False),
+        (Reason::Expired, Truth::False),
+        (Reason::PlatformUnreachable, Truth::Unknown),
+    ] {
+        let plan = run(3, |world| {
+            world.standings.link = Standing::Failed(Fault { reason, words: "these words".into() });
+        });
+        assert_eq!(said(&plan, ConditionType::CredentialsValid), (Some(truth), reason));
+        assert!(plan.verdicts.iter().any(|verdict| verdict.message == "spec.credentials: these words"));
+        let ready = said(&plan, ConditionType::Ready);
+        assert_eq!(ready.0 == Some(Truth::False), truth == Truth::False, "{ready:?}");
+    }
+}
+
+#[test]
+fn what_the_platform_refuses_is_told_in_its_words() {
+    let refused = |credentials| {
+        run(2, |world| {
+            sidecars(world).pods.values_mut().for_each(|sidecar| sidecar.up = false);
+            sidecars(world).verified = false;
+            sidecars(world).refusal = Some(Refusal { words: "amqp:unauthorized-access".into(), credentials });
+        })
+    };
+    let plan = refused(true);
+    assert_eq!(said(&plan, ConditionType::CredentialsValid), (Some(Truth::False), Reason::Refused));
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::Refused));
+    let plan = refused(false);
+    assert_eq!(said(&plan, ConditionType::CredentialsValid), (Some(Truth::Unknown), Reason::Unverified));
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::NotConnected));
+    assert!(plan.verdicts[0].message.contains("amqp:unauthorized-access"));
+}
+
+#[test]
+fn the_openapi_vouches_only_for_the_keys_that_it_is_called_with() {
+    let answered = |separate: bool| {
+        run(0, move |world| {
+            sidecars(world).verified = false;
+            world.platform = Some(PlatformGroup { api: Evidence::Works, ..PlatformGroup::default() });
+            if separate {
+                let api = Some(world.standings.link.clone());
+                world.standings = Standings { api, ..world.standings.clone() };
+            }
+        })
+    };
+    assert_eq!(said(&answered(false), ConditionType::CredentialsValid).1, Reason::Verified);
+    assert_eq!(said(&answered(true), ConditionType::CredentialsValid).1, Reason::Unverified);
+    let refused = run(1, |world| {
+        let api = Evidence::Refused("InvalidAccessKeyId.NotFound".into());
+        world.platform = Some(PlatformGroup { api, ..PlatformGroup::default() });
+    });
+    assert_eq!(said(&refused, ConditionType::CredentialsValid), (Some(Truth::False), Reason::Refused));
+}
+
+#[test]
+fn a_leader_that_has_just_begun_takes_nothing_back() {
+    let plan = run(3, |world| world.sidecars = None);
+    for kind in [ConditionType::Ready, ConditionType::CredentialsValid, ConditionType::Scaling, ConditionType::AtCapacity] {
+        assert_eq!(said(&plan, kind).0, None, "{kind}");
+    }
+    assert_eq!((plan.scale, plan.costs), (None, vec![]));
+}
+
+#[test]
+fn a_group_without_pods_is_ready_for_them() {
+    assert_eq!(said(&run(0, |_| {}), ConditionType::Ready), (Some(Truth::True), Reason::NoPods));
+    let plan = run(0, |world| world.target = Some(Target::NotFound));
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::TargetNotFound));
+}
+
+#[test]
+fn pods_without_a_sidecar_and_short_grace_periods_are_told() {
+    let plan = run(3, |world| {
+        Arc::make_mut(&mut world.pods[0]).sidecar = None;
+        Arc::make_mut(&mut world.pods[1]).grace_seconds = 29;
+    });
+    let reasons: Vec<_> = plan.advice.iter().map(|advice| advice.reason).collect();
+    assert_eq!(reasons, ["SidecarMissing", "GracePeriodTooShort"]);
+    assert!(plan.advice[1].message.contains("terminationGracePeriodSeconds to 30 or more (pods p1)"));
+    assert_eq!(said(&plan, ConditionType::Ready).0, Some(Truth::True), "the others consume");
+    assert!(plan.verdicts[0].message.contains("(pods p0)"));
+
+    let plan = run(5, |world| {
+        world.pods.iter_mut().for_each(|pod| Arc::make_mut(pod).sidecar = None);
+        sidecars(world).pods.clear();
+    });
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::SidecarMissing));
+    assert!(plan.verdicts[0].message.ends_with("(pods p0, p1, p2 and 2 more)"), "{}", plan.verdicts[0].message);
+}
+
+#[test]
+fn a_workload_that_others_drive_is_left_alone() {
+    for (contest, truth) in
+        [(Contest::By("HorizontalPodAutoscaler x".into()), Truth::False), (Contest::Unknown, Truth::Unknown)]
+    {
+        let plan = run(2, |world| {
+            world.contest = contest;
+            sidecars(world).pods.values_mut().for_each(|s| s.figures.as_mut().unwrap().saturation_permille = 1000);
+        });
+        assert_eq!(said(&plan, ConditionType::Scaling), (Some(truth), Reason::TargetContested));
+        assert_eq!(plan.scale, None);
+        assert!(plan.figures.plan.unwrap().0 > 2, "what would be done is said all the same");
+    }
+}
+
+#[test]
+fn a_busy_workload_grows_by_a_write_that_names_its_version() {
+    let busy = |world: &mut World| {
+        sidecars(world).pods.values_mut().for_each(|s| s.figures.as_mut().unwrap().saturation_permille = 1000);
+    };
+    let scale = run(4, busy).scale.unwrap();
+    assert_eq!((scale.from, scale.version.as_str()), (4, "7"));
+    assert!(scale.replicas > 4);
+    let paused = run_with(|object| object["spec"]["scaling"] = json!({"pause": "All"}), 4, busy);
+    assert_eq!((said(&paused, ConditionType::Scaling).1, paused.scale), (Reason::Paused, None));
+    assert!(paused.figures.plan.unwrap().0 > 4);
+}
+
+#[test]
+fn whoever_writes_scale_is_obeyed_inside_the_bounds() {
+    let external = |replicas: i32, free: u32| {
+        let change = move |object: &mut Value| {
+            object["spec"]["scaling"] = json!({"mode": "External", "replicas": replicas, "maxReplicas": 20});
+        };
+        run_with(change, 3, move |world| sidecars(world).free = free).scale.map(|scale| scale.replicas)
+    };
+    assert_eq!(external(3, 61), None);
+    assert_eq!(external(9, 61), Some(9));
+    assert_eq!(external(90, 61), Some(20));
+    assert_eq!(external(9, 2), Some(5), "three slots are held, and two are free");
+    assert_eq!(external(0, 61), Some(1));
+}
+
+#[test]
+fn pods_that_give_way_are_the_next_to_go_and_marks_of_others_stay() {
+    let plan = run(4, |world| {
+        sidecars(world).free = 0;
+        for (uid, seat) in [("p0", Seat::Yielded), ("p1", Seat::StandBy), ("p2", Seat::Yielded)] {
+            sidecars(world).pods.get_mut(uid).unwrap().seat = seat;
+        }
+        Arc::make_mut(&mut world.pods[2]).deletion_cost = Some(77);
+        Arc::make_mut(&mut world.pods[3]).deletion_cost = Some(-1000);
+    });
+    let costs: Vec<_> = plan.costs.iter().map(|cost| (cost.pod.as_str(), cost.cost)).collect();
+    assert_eq!(costs, [("p0", Some(-1000)), ("p1", Some(-500)), ("p3", None)]);
+}
+
+#[test]
+fn a_backlog_that_expires_is_told_and_figures_of_it_shown() {
+    let backlog = |messages| {
+        run(2, move |world| {
+            let stale_at = AT + std::time::Duration::from_secs(60);
+            let figures = PlatformFigures { at: AT, stale_at, backlog: messages, backlog_per_minute: Some(12_000) };
+            world.platform = Some(PlatformGroup { figures: Some(figures), ..PlatformGroup::default() });
+        })
+    };
+    assert_eq!(said(&backlog(1_000), ConditionType::BacklogExpiring).0, Some(Truth::False));
+    let plan = backlog(40_000_000);
+    assert_eq!(said(&plan, ConditionType::BacklogExpiring), (Some(Truth::True), Reason::DrainsTooSlowly));
+    assert_eq!(plan.figures.backlog.unwrap().0, 40_000_000);
+}
+
+#[test]
+fn an_object_that_can_t_be_carried_out_says_why_and_does_nothing() {
+    let object = fixtures::object(|_| {});
+    let world = fixtures::world(&object, 2);
+    let problem = |reason, words: &str| Problem { reason, words: words.into(), passing: false };
+    let problems = vec![problem(Reason::EndpointNotAllowed, "one"), problem(Reason::Invalid, "two")];
+    let plan = plan(&Err(problems), &world, &mut History::default(), AT);
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::EndpointNotAllowed));
+    assert_eq!(plan.verdicts[0].message, "one\ntwo");
+    assert_eq!((plan.scale, plan.costs), (None, vec![]));
+}
+
+proptest! {
+    /// Whatever the sidecars say: nothing is written outside the bounds, nothing shrinks without figures, and no pod of
+    /// somebody else's marking is marked.
+    #[test]
+    fn writes_stay_inside_the_bounds(
+        pods in 0..12_u32,
+        free in 0..10_u32,
+        reports in prop::collection::vec((0..5_u8, 0..1001_u32, any::<bool>()), 12),
+        marked in prop::collection::vec(prop::option::of(-1001..100_i32), 12),
+        bounds in (0..4_u32, 4..9_u32),
+    ) {
+        let change = |object: &mut Value| {
+            object["spec"]["scaling"] = json!({"minReplicas": bounds.0, "maxReplicas": bounds.1});
+        };
+        let plan = run_with(change, pods, |world| {
+            sidecars(world).free = free;
+            for (index, (state, saturation, idle)) in reports.iter().take(pods as usize).enumerate() {
+                Arc::make_mut(&mut world.pods[index]).deletion_cost = marked[index];
+                let sidecar = sidecars(world).pods.get_mut(&format!("p{index}")).unwrap();
+                sidecar.idle = *idle;
+                sidecar.seat = [Seat::Holding, Seat::StandBy, Seat::Yielded, Seat::Away, Seat::Holding][usize::from(*state)];
+                sidecar.figures = sidecar.figures.filter(|_| *state != 4);
+                if let Some(figures) = &mut sidecar.figures {
+                    figures.saturation_permille = *saturation;
+                }
+            }
+        });
+        if let Some(scale) = &plan.scale {
+            let budget = (pods + free).max(1);
+            prop_assert!(scale.replicas <= bounds.1.min(budget).max(bounds.0.min(budget)), "{scale:?}");
+            prop_assert!(scale.replicas >= bounds.0.min(budget), "{scale:?}");
+            let blind = reports.iter().take(pods as usize).any(|(state, ..)| *state == 4);
+            prop_assert!(!blind || scale.replicas > scale.from || scale.from > bounds.1.min(budget), "{scale:?}");
+        }
+        for cost in &plan.costs {
+            let index: usize = cost.pod[1..].parse().unwrap();
+            prop_assert!(marked[index].is_none_or(|mark| [-1000, -500, -100].contains(&mark)));
+            prop_assert!(marked[index] != cost.cost);
+        }
+    }
+}

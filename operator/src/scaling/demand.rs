@@ -1,0 +1,225 @@
+//! How many pods the figures of this moment call for, whatever was before and whatever is allowed.
+
+use std::time::Duration;
+
+use super::{FRESH, PodFigures, Policy, Situation};
+use crate::time::Time;
+
+/// What the platform pushes of a group's backlog, per second, however many clients there are (`PLATFORM.md 1.8`).
+pub const BACKLOG_PER_SECOND: u64 = 200;
+
+/// How long the platform keeps a backlog (`PLATFORM.md 1.8`).
+pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The real-time rate that a connection should stay under: 80 % of the 1,000/s that the platform pushes (`PLATFORM.md
+/// 1.8`).
+const CONNECTION_RATE: u64 = 800;
+
+/// Within this share of the target, in per cent, nothing is changed, as in a HorizontalPodAutoscaler.
+const TOLERANCE: u64 = 10;
+
+/// What the figures call for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// Pods; `None` if the figures don't allow to say.
+    pub(super) replicas: Option<u32>,
+    pub(super) reason: String,
+    /// Messages accepted a second, by all pods.
+    pub(super) accepted: u64,
+    /// Pods whose links are up.
+    pub(super) up: u32,
+    pub(super) drain_eta: Option<Duration>,
+    pub(super) expiring: bool,
+}
+
+impl Demand {
+    pub(super) fn of(now: Time, policy: &Policy, situation: &Situation) -> Self {
+        let backlog = Backlog::of(now, policy, situation);
+        let pods: Vec<PodFigures> = situation.pods.iter().flatten().copied().filter(|pod| pod.up).collect();
+        let mut demand = Self {
+            replicas: None,
+            reason: String::new(),
+            accepted: pods.iter().map(|pod| u64::from(pod.accepted_per_second)).sum(),
+            up: u32::try_from(pods.len()).unwrap_or(u32::MAX),
+            drain_eta: backlog.as_ref().and_then(Backlog::eta),
+            expiring: backlog.as_ref().is_some_and(Backlog::expires),
+        };
+        let (replicas, reason) = match Self::blindness(now, policy, situation, backlog.as_ref()) {
+            Some(reason) => (None, reason),
+            None if situation.replicas == 0 => asleep(backlog.as_ref()),
+            None => awake(policy, situation, &pods, backlog.as_ref()),
+        };
+        demand.replicas = replicas;
+        demand.reason = reason;
+        demand
+    }
+
+    /// Why the figures do not allow a decision, if they don't.
+    fn blindness(now: Time, policy: &Policy, situation: &Situation, backlog: Option<&Backlog>) -> Option<String> {
+        if situation.replicas == 0 {
+            // Nobody reports: only the platform can say that somebody is needed.
+            return (backlog.is_none() && policy.min_replicas == 0)
+                .then(|| "held at 0: the platform's figures are missing or stale".to_owned());
+        }
+        if situation.pods.is_empty() {
+            return Some("held: no pod reports yet".to_owned());
+        }
+        let silent = situation.pods.iter().filter(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH)).count();
+        (silent > 0).then(|| format!("held: {silent} of {} pods have no fresh figures", situation.pods.len()))
+    }
+}
+
+/// No pod: is one needed?
+fn asleep(backlog: Option<&Backlog>) -> (Option<u32>, String) {
+    match backlog {
+        Some(backlog) if backlog.counts() => (Some(1), format!("woken by a backlog of {}", backlog.messages)),
+        _ => (Some(0), "asleep: no backlog".to_owned()),
+    }
+}
+
+fn awake(
+    policy: &Policy,
+    situation: &Situation,
+    pods: &[PodFigures],
+    backlog: Option<&Backlog>,
+) -> (Option<u32>, String) {
+    let current = situation.replicas;
+    let work = Work::of(pods);
+    let connected = u64::try_from(pods.len()).unwrap_or(u64::MAX);
+
+    let busy = work.busy_pods(policy, connected);
+    let mut wish = (
+        busy,
+        format!("saturation is {} % of {} pods (target {} %)", work.saturation(), connected, policy.target_saturation),
+    );
+    let links = work.received.div_ceil(CONNECTION_RATE * u64::from(policy.connections_per_pod.max(1)));
+    if links > wish.0 {
+        wish = (
+            links,
+            format!("{} messages/s need {links} pods to stay under {CONNECTION_RATE}/s a connection", work.received),
+        );
+    }
+    if let Some(backlog) = backlog
+        && backlog.counts()
+    {
+        let rate = work.received.saturating_sub(backlog.draining()) + backlog.wanted_rate(policy);
+        match work.pods_for(rate, policy) {
+            Some(pods) if pods > wish.0 => {
+                wish = (
+                    pods,
+                    format!(
+                        "a backlog of {} drains at {}/s only with {pods} pods",
+                        backlog.messages,
+                        backlog.wanted_rate(policy)
+                    ),
+                );
+            }
+            Some(_) => {
+                wish.1 = format!("{}; more pods would not drain the backlog of {} faster", wish.1, backlog.messages)
+            }
+            // Hardly busy, and yet there is a backlog: consumers are not what it waits for, and none goes while it lasts.
+            None => {
+                wish.1 = format!("{}; the backlog of {} does not wait for consumers", wish.1, backlog.messages);
+                wish.0 = wish.0.max(u64::from(current));
+            }
+        }
+    }
+    // Zero is for when nothing comes and nothing waits, and the platform says so.
+    let idle = work.received == 0 && work.saturation == 0 && backlog.is_some_and(|backlog| !backlog.counts());
+    let least = u64::from(!(idle && policy.min_replicas == 0));
+    (Some(u32::try_from(wish.0.max(least)).unwrap_or(u32::MAX)), wish.1)
+}
+
+/// What the pods do, in sum.
+struct Work {
+    /// Thousandths of a pod's time.
+    saturation: u64,
+    pods: u64,
+    received: u64,
+    accepted: u64,
+}
+
+impl Work {
+    fn of(pods: &[PodFigures]) -> Self {
+        let sum = |figure: fn(&PodFigures) -> u32| pods.iter().map(|pod| u64::from(figure(pod))).sum();
+        Self {
+            saturation: pods.iter().map(|pod| u64::from(pod.saturation_permille.min(1000))).sum(),
+            pods: pods.len() as u64,
+            received: sum(|pod| pod.received_per_second),
+            accepted: sum(|pod| pod.accepted_per_second),
+        }
+    }
+
+    /// The mean, in per cent.
+    fn saturation(&self) -> u64 {
+        self.saturation / 10 / self.pods.max(1)
+    }
+
+    /// Pods that would be busy to the target with the work that there is; as many as there are if that is near enough.
+    fn busy_pods(&self, policy: &Policy, connected: u64) -> u64 {
+        let target = u64::from(policy.target_saturation.clamp(1, 100)) * 10;
+        let aim = target * connected;
+        if self.saturation.abs_diff(aim) * 100 <= aim * TOLERANCE {
+            return connected;
+        }
+        self.saturation.div_ceil(target)
+    }
+
+    /// Pods that could do `rate` messages a second at the target, judged by what these do; `None` if they do too little to
+    /// judge by.
+    fn pods_for(&self, rate: u64, policy: &Policy) -> Option<u64> {
+        // Below a tenth busy, a pod's capacity is guesswork, and consumers are not what is missing.
+        if self.saturation < 100 * self.pods || self.accepted == 0 {
+            return None;
+        }
+        let target = u64::from(policy.target_saturation.clamp(1, 100)) * 10;
+        // A pod that is busy `saturation` of the time does `accepted`; at the target it does accepted * target / saturation.
+        Some((rate * self.saturation).div_ceil((self.accepted * target).max(1)))
+    }
+}
+
+/// What waits on the platform, by fresh figures.
+struct Backlog {
+    messages: u64,
+    activation: u64,
+    per_minute: Option<u64>,
+}
+
+impl Backlog {
+    fn of(now: Time, policy: &Policy, situation: &Situation) -> Option<Self> {
+        let figures = situation.platform.filter(|figures| now < figures.stale_at)?;
+        Some(Self {
+            messages: figures.backlog,
+            activation: policy.backlog_activation,
+            per_minute: figures.backlog_per_minute,
+        })
+    }
+
+    fn counts(&self) -> bool {
+        self.messages > self.activation
+    }
+
+    /// Messages a second that would drain it in time, as far as the platform pushes them.
+    fn wanted_rate(&self, policy: &Policy) -> u64 {
+        self.messages.div_ceil(policy.drain_within.as_secs().max(1)).min(BACKLOG_PER_SECOND)
+    }
+
+    /// Messages a second that it drains by now.
+    fn draining(&self) -> u64 {
+        self.per_minute.unwrap_or(0) / 60
+    }
+
+    /// How long it takes at the rate it drains now, or at the best rate if it does not drain or nobody says.
+    fn eta(&self) -> Option<Duration> {
+        let rate = match self.draining() {
+            0 => BACKLOG_PER_SECOND,
+            rate => rate.min(BACKLOG_PER_SECOND),
+        };
+        self.counts().then(|| Duration::from_secs(self.messages.div_ceil(rate)))
+    }
+
+    /// Even at the platform's best, it takes longer than it is kept.
+    fn expires(&self) -> bool {
+        self.eta().is_some_and(|eta| eta > RETENTION)
+    }
+}

@@ -1,0 +1,17 @@
+//! Against a real Kubernetes: API server, controller-manager and scheduler, and kubelets that run processes. One module per
+//! concern.
+
+#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
+mod chart;
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod crd;
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
+mod harness {
+    mod containers;
+    mod control_plane;
+    mod nodes;
+    mod pods;
+    mod workload;
+}
+
+mod webhook;

@@ -1,0 +1,163 @@
+//! Schedules by chance: 64 slots, real milliseconds, faults of every kind in any number, and in the end all is mended and
+//! everybody who waits must come to a slot.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+use sluice_operator::slots::LinkPhase;
+
+use super::faults::Fault;
+use super::sabotage::Sabotage;
+use super::steps::Step;
+use super::world::{Scene, World};
+
+/// How long the trouble lasts, and how long all is well after it.
+const TROUBLE_MS: u64 = 300_000;
+const WELL_MS: u64 = 400_000;
+
+/// Client slots.
+const SLOTS: u32 = 64;
+
+/// One schedule, made of its seed.
+pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let mut chance = SmallRng::seed_from_u64(seed);
+    let pods = chance.random_range(56..72);
+    let per_pod = if chance.random_bool(0.2) { [1, 2] } else { [1, 1] };
+    // The limit is as narrow as can be, so that what goes beyond it shows.
+    let attempts = [95, 64, 20, 128, 40].choose(&mut chance).copied().unwrap();
+    let scene = Scene { slots: SLOTS, attempts, pods, per_pod, permits: true, batched: true, sabotage };
+    let mut world = World::new(&scene);
+    let begun = world.now;
+    let wildness = [0.02, 0.1, 0.3].choose(&mut chance).copied().unwrap();
+    while world.now < begun + TROUBLE_MS {
+        let dt = if chance.random_bool(0.1) { chance.random_range(5_000..20_000) } else { chance.random_range(50..3_000) };
+        pass(&mut world, &scene, &mut chance, 0.9, dt);
+        if chance.random_bool(wildness) {
+            for _ in 0..chance.random_range(1..8) {
+                let faults = world.faults(&scene);
+                if let Some(fault) = faults.choose(&mut chance) {
+                    world.suffer(&scene, *fault);
+                }
+            }
+        }
+        // What strikes all at once.
+        if chance.random_bool(wildness / 10.0) {
+            strike(&mut world, &scene, &mut chance);
+        }
+        if let Some(broken) = &world.broken {
+            return Err(format!("seed {seed}, {} ms: {broken}", world.now - begun));
+        }
+    }
+    mend(&mut world, &scene);
+    let mended = world.now;
+    while world.now < mended + WELL_MS {
+        pass(&mut world, &scene, &mut chance, 1.0, 2_500);
+        if let Some(broken) = &world.broken {
+            return Err(format!("seed {seed}, {} ms: {broken}", world.now - begun));
+        }
+    }
+    at_rest(&world, &scene).map_err(|why| format!("seed {seed}: {why}"))
+}
+
+/// Things happen, in any order, and some not yet; then time passes.
+pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, likely: f64, ms: u64) {
+    for _ in 0..3 {
+        while let Some(place) = (0..world.calls.len()).find(|place| !world.calls[*place].given_up) {
+            let lost = world.calls[place].held || world.operators[world.calls[place].operator].deaf;
+            world.take(scene, if lost { Step::GiveUp(place) } else { Step::Call(place) });
+        }
+        let mut steps = world.steps(scene, 400);
+        steps.shuffle(chance);
+        for step in steps {
+            if !matches!(step, Step::Call(_) | Step::GiveUp(_)) && chance.random_bool(likely) {
+                world.take(scene, step);
+            }
+        }
+        for number in 0..world.operators.len() {
+            world.turn(scene, number);
+        }
+        world.streams.retain(|stream| stream.served || stream.open);
+        world.check();
+    }
+    world.advance(scene, ms);
+}
+
+/// Everybody at once: the operators are cut off from all sidecars, the platform fails, or half of the pods die.
+fn strike(world: &mut World, scene: &Scene, chance: &mut SmallRng) {
+    let all = 0..world.pods.len();
+    let some: Vec<usize> = all.filter(|place| world.pods[*place].process.is_some()).collect();
+    match chance.random_range(0..5) {
+        0 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Part(place))),
+        1 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Reunite(place))),
+        2 => world.suffer(scene, if world.refuses { Fault::Accept } else { Fault::Refuse }),
+        3 => {
+            let dying = some.into_iter().filter(|_| chance.random_bool(0.5)).collect::<Vec<_>>();
+            dying.into_iter().for_each(|place| world.suffer(scene, Fault::Crash(place)));
+        }
+        _ => {
+            if let Some((leader, _)) = world.leader() {
+                world.suffer(scene, Fault::CrashOperator(leader));
+            }
+        }
+    }
+}
+
+fn mend(world: &mut World, scene: &Scene) {
+    for _ in 0..4 {
+        for fault in world.faults(scene) {
+            // A call that was held is not called back: its place would be another's by now.
+            if fault.mends() && !matches!(fault, Fault::Release(_)) {
+                world.suffer(scene, fault);
+            }
+        }
+        while world.slots < scene.slots {
+            world.suffer(scene, Fault::Raise);
+        }
+    }
+    let lost: Vec<usize> = (0..world.pods.len()).filter(|place| world.pods[*place].node_lost).collect();
+    for place in lost {
+        world.suffer(scene, Fault::ForceDelete(place));
+    }
+}
+
+/// All is well: whoever wants a slot has one, as far as they go, and is connected.
+pub(crate) fn at_rest(world: &World, scene: &Scene) -> Result<(), String> {
+    let (mut up, mut waiting) = (0, 0);
+    for place in 0..world.pods.len() {
+        let report = world.report(place);
+        if world.pods[place].process.is_none() || !report.wants_slot || report.draining {
+            continue;
+        }
+        match report.link {
+            LinkPhase::Up => up += scene.per_pod[world.pods[place].group],
+            _ => waiting += 1,
+        }
+    }
+    // A pod that takes two may find one too few.
+    let spare = scene.per_pod.iter().max().unwrap() - 1;
+    if waiting > 0 && up + spare < scene.slots {
+        return Err(format!("{waiting} pods wait, and only {up} slots of {} are in use", scene.slots));
+    }
+    Ok(())
+}
+
+/// So many schedules, on all cores. Reports the first that fails.
+pub(crate) fn run_many(count: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let (next, base) = (AtomicU64::new(0), 1);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return Ok(());
+                }
+                run(base + number, sabotage).inspect_err(|_| next.store(count, Ordering::Relaxed))?;
+            }
+        };
+        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        runs.into_iter().try_for_each(|run| run.join().unwrap())
+    })
+}

@@ -1,0 +1,29 @@
+//! Rules that can be switched off, to see that the model notices. The production code knows nothing of it: the wires
+//! between it and the world are crossed instead.
+
+/// A rule that is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// A grant is recorded before it is told: here it is told when it is sent to be recorded.
+    RecordFirst,
+    /// A slot whose holder is dead waits for the idle time-out: here the operator takes it for 0 s.
+    IdleWait,
+    /// A new leader issues no permits for 65 s: here it takes itself for old.
+    Silence,
+    /// A share is kept back for sidecars that may be alone: here pings answer themselves.
+    Reservation,
+    /// A sidecar says that it has attempted alone: here it never does.
+    AttemptedAlone,
+    /// What was sent on older streams counts no more: here each `Hello` claims to be the newest.
+    StreamOrder,
+    /// A write must meet the version that was read: here the API server does not look.
+    Precondition,
+    /// A leader whose Lease has run out does nothing: here it does not look.
+    Lease,
+    /// The table is read consistently: here it comes from an old cache.
+    ConsistentRead,
+    /// A slot is given back when the platform knows that its links are closed: here as soon as they are lost.
+    Linger,
+    /// A permit lapses 5 s after it was asked for: here it does not.
+    Lapse,
+}
