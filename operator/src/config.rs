@@ -36,8 +36,8 @@ pub struct Options {
     /// Where /healthz, /readyz and /metrics are served (port 0 picks one).
     #[arg(long, default_value = "0.0.0.0:9464", value_name = "ADDRESS")]
     pub admin: SocketAddr,
-    /// An endpoint beside *.aliyuncs.com that credentials may be sent to; every port, if none is given. Can be repeated.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    /// An endpoint beside *.aliyuncs.com that credentials may be sent to: HOST:PORT, or *.DOMAIN. Can be repeated.
+    #[arg(long, value_name = "ENDPOINT")]
     pub allow_endpoint: Vec<String>,
     /// The operator's own namespace, which holds its Lease, its CA and the slot tables. Default: POD_NAMESPACE.
     #[arg(long, value_name = "NAMESPACE")]
@@ -75,7 +75,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// No namespace.
-    #[error("the operator's own namespace is not known: give --namespace, or set POD_NAMESPACE from metadata.namespace")]
+    #[error(
+        "the operator's own namespace is not known: give --namespace, or set POD_NAMESPACE from metadata.namespace"
+    )]
     Namespace,
     /// No name.
     #[error("this replica has no name: give --identity, or set POD_NAME from metadata.name")]
@@ -123,13 +125,13 @@ mod tests {
             "--allow-endpoint",
             "127.0.0.1:5671",
             "--allow-endpoint",
-            "emulator.test",
+            "emulator.test:443",
             "--namespace",
             "sluice-system",
             "--log-format",
             "json",
         ]);
-        assert_eq!(options.allow_endpoint, ["127.0.0.1:5671", "emulator.test"]);
+        assert_eq!(options.allow_endpoint, ["127.0.0.1:5671", "emulator.test:443"]);
         assert_eq!(options.namespace(|_| None).unwrap(), "sluice-system");
         assert_eq!(options.log_format, LogFormat::Json);
     }

@@ -88,7 +88,9 @@ impl From<kube::Error> for Fault {
     fn from(error: kube::Error) -> Self {
         let kube::Error::Api(status) = error else {
             let class = match &error {
-                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => Class::Internal,
+                kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
+                    Class::Internal
+                }
                 _ => Class::Unavailable,
             };
             return Self::new(class, chain(&error));

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let Command::Run(options) = Arguments::parse().command;
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_env_filter(filter())
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match options.log_format {
@@ -27,6 +27,16 @@ fn main() -> ExitCode {
             error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What is logged: `SLUICE_LOG`, or `info`. Except what the Kubernetes client says of answers that it can't read: it shows
+/// them whole, and one may be a Secret.
+fn filter() -> EnvFilter {
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    match "kube_client::client=off".parse() {
+        Ok(never) => filter.add_directive(never),
+        Err(_) => EnvFilter::new("off"),
     }
 }
 

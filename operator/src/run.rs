@@ -90,11 +90,8 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
         let (client, certificates) = (client.clone(), certificates.clone());
         serving.spawn(async move { match trust::keep(client, name, certificates).await {} });
     }
-    let addresses = Addresses {
-        admin: admin.local_addr()?,
-        broker: broker_listener.address(),
-        webhook: webhook_listener,
-    };
+    let addresses =
+        Addresses { admin: admin.local_addr()?, broker: broker_listener.address(), webhook: webhook_listener };
     let router = admin::router(Admin { readiness: readiness.clone(), registry: metrics.registry() });
     serving.spawn(async move { Ok(axum::serve(admin, router).await?) });
 
@@ -237,8 +234,7 @@ impl Operator {
         while nudges.try_recv().is_ok() {}
         let kinds = Kinds::default();
         let pods = Pods::default();
-        let (keeper, keys) =
-            Keeper::new(self.client.clone(), self.clients.clone(), self.clock, self.metrics.clone());
+        let (keeper, keys) = Keeper::new(self.client.clone(), self.clients.clone(), self.clock, self.metrics.clone());
         let controller = Controller {
             sources: Sources {
                 client: self.client.clone(),

@@ -188,7 +188,7 @@ mod tests {
         let server = Server::builder().add_service(DrainService::new(consumer)).serve_with_incoming(incoming);
         let server = tokio::spawn(server);
         let listen = Listen::Unix(path);
-        let (handed_back, _) = tokio::join!(request(&listen, Duration::from_secs(3)), async {
+        let (handed_back, ()) = tokio::join!(request(&listen, Duration::from_secs(3)), async {
             let Some(Command::Drain { within, reply }) = inbox.recv().await else { panic!("no drain") };
             assert_eq!(within, Duration::from_secs(3));
             reply.send(17).unwrap();

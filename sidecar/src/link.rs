@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
         while deliveries.len() < enough {
             match self.poll_read(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(&error))),
                 Poll::Ready(Ok(())) => {
                     let fresh = &self.buffer[self.used..self.filled];
                     self.used += self.engine.input(now, fresh, deliveries)?;

@@ -125,14 +125,14 @@ impl Permits for SelfSigned {
             let next = self.pace().next_at(clock::now());
             tokio::time::sleep_until(next.into()).await;
             let credentials = self.sign(place.slot)?;
-            let mut pace = self.pace();
+            let mut attempts = self.pace();
             let now = clock::now();
-            // Another connection may have taken the place meanwhile.
-            if pace.next_at(now) <= now {
-                pace.record(now);
+            // Another connection may have been faster.
+            if attempts.next_at(now) <= now {
+                attempts.record(now);
                 if let Some(memory) = &self.memory {
-                    // Of whose they were, nothing depends on.
-                    memory.save(&vec![0; pace.counting(now)])?;
+                    // Nothing depends on whose they were.
+                    memory.save(&vec![0; attempts.counting(now)])?;
                 }
                 return Ok(Permit { credentials, until: now + USE_WITHIN });
             }

@@ -109,8 +109,12 @@ pub struct Counts {
     pub unsettled: u64,
     /// Clients connected now.
     pub clients: u64,
+    /// The most clients that were ever connected at a time.
+    pub clients_peak: u64,
     /// Connection attempts.
     pub connect_attempts: u64,
+    /// The most connection attempts in any 60 s.
+    pub connect_attempts_peak_per_minute: u64,
 }
 
 /// One event in a message's life.
@@ -170,6 +174,26 @@ impl Admin {
     /// What became of a message.
     pub fn fate(&self, message_id: &str) -> Result<Vec<FateEvent>> {
         self.get(&format!("messages/{message_id}"))
+    }
+
+    /// Makes an access key, or gives it another secret; or disables it.
+    pub fn key(&self, id: &str, secret: Option<&str>, enabled: bool) -> Result<()> {
+        let mut body = json!({"id": id, "enabled": enabled});
+        if let Some(secret) = secret {
+            body["secret"] = json!(secret);
+        }
+        self.post::<Value>("keys", &body).map(drop)
+    }
+
+    /// What was asked of the OpenAPI, by account, product and action.
+    pub fn api(&self) -> Result<Value> {
+        self.get("api")
+    }
+
+    /// Has devices publish so many messages a second to a group, until this is said again; 0 stops them.
+    pub fn devices(&self, group: &str, rate: u32) -> Result<()> {
+        let body = if rate == 0 { json!({"stop": true}) } else { json!({"group": group, "rate": rate}) };
+        self.post::<Value>("devices", &body).map(drop)
     }
 
     /// Injects a fault, and returns how many connections it met.

@@ -20,6 +20,7 @@ struct Binaries {
     sidecar: PathBuf,
     emulator: PathBuf,
     operator: PathBuf,
+    example: PathBuf,
 }
 
 /// `sluice-sidecar`.
@@ -35,6 +36,11 @@ pub fn emulator() -> Result<&'static Path> {
 /// `sluice-operator`.
 pub fn operator() -> Result<&'static Path> {
     Ok(&built()?.operator)
+}
+
+/// The example application in Rust.
+pub fn example() -> Result<&'static Path> {
+    Ok(&built()?.example)
 }
 
 /// Builds them all on the first call; the later ones wait for it and share what came of it.
@@ -67,6 +73,7 @@ fn build() -> Result<Binaries> {
         sidecar: executable("sluice-sidecar")?,
         emulator: executable("sluice-emulator")?,
         operator: executable("sluice-operator")?,
+        example: executable("sluice-example-rust")?,
     })
 }
 

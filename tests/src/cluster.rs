@@ -1,5 +1,6 @@
-//! A real Kubernetes on loopback: etcd, API server, controller-manager and scheduler as processes, and [kubelets](kubelet)
-//! that run pods as processes of this machine. No container, no image, no network but loopback; nobody needs to be root.
+//! A real Kubernetes on loopback: etcd, API server, controller-manager and scheduler as processes, and
+//! [kubelets](kubelet) that run pods as processes of this machine. No container, no image, no network but loopback;
+//! nobody needs to be root.
 //!
 //! ```no_run
 //! # async fn test() -> anyhow::Result<()> {
@@ -14,21 +15,21 @@
 //! ```
 //!
 //! # Who shares what
-//! Tests of one process share [one control plane](Cluster::shared), each in [a namespace of its own](Namespace): pods of a
-//! namespace run only on the kubelets of that namespace (the API server's `PodNodeSelector` sees to it), and what needs
-//! rights has [an account of its own](Account), so that the [audit log](audit::Audit) tells its requests apart. A test that
-//! stops the API server, or needs other times than Kubernetes' own, [starts one for itself](Cluster::start): 3 to 4 s.
-//! Another test process has another control plane; what they share are the programs (see [`crate::tools`]).
+//! Tests of one process share [one control plane](Cluster::shared), each in [a namespace of its own](Namespace): pods
+//! of a namespace run only on the kubelets of that namespace (the API server's `PodNodeSelector` sees to it), and what
+//! needs rights has [an account of its own](Account), so that the [audit log](audit::Audit) tells its requests apart. A
+//! test that stops the API server, or needs other times than Kubernetes' own, [starts one for itself](Cluster::start):
+//! 3 to 4 s. Another test process has another control plane; what they share are the programs (see [`crate::tools`]).
 //!
 //! # What is left out
 //! No kube-proxy and no DNS: what a Service selects is not reachable by its name or address. Pods have addresses of
-//! 127.0.0.0/8, which Kubernetes refuses in `EndpointSlice`s, so that those of Services stay empty. Webhooks are called by
-//! URL. `kubectl logs` and `exec` find no server at the kubelet; [`kubelet::Kubelet::log`] has the logs.
+//! 127.0.0.0/8, which Kubernetes refuses in `EndpointSlice`s, so that those of Services stay empty. Webhooks are called
+//! by URL. `kubectl logs` and `exec` find no server at the kubelet; [`kubelet::Kubelet::log`] has the logs.
 //!
 //! # When a test fails
-//! A [`Namespace`] that is dropped by a panic prints its pods, its events and the logs of its containers; an error of the
-//! control plane quotes the log of the program it comes from. Everything ends with the test process, even if that is killed
-//! (see [`crate::janitor`]).
+//! A [`Namespace`] that is dropped by a panic prints its pods, its events and the logs of its containers; an error of
+//! the control plane quotes the log of the program it comes from. Everything ends with the test process, even if that
+//! is killed (see [`crate::janitor`]).
 
 mod account;
 pub mod audit;
@@ -125,7 +126,12 @@ impl Cluster {
         fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
         let audit = Audit::new(plane.audit_log());
         let cluster = Self { plane, authority, audit, directory, kubeconfig, files, is_shared: false };
-        cluster.wait_until_ready().await?;
+        let client = cluster.client().await?;
+        cluster.wait_for_api_server(&client).await?;
+        cluster.plane.start_controllers(files, &cluster.authority, &options)?;
+        // Pods are refused before it is there.
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
+        cluster.wait_for("the controller-manager", || async { Ok(accounts.get("default").await.map(drop)?) }).await?;
         Ok(cluster)
     }
 
@@ -161,6 +167,16 @@ impl Cluster {
         let mut command = std::process::Command::new(tools::ensure_helm()?);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.directory);
         Ok(command)
+    }
+
+    /// Who signs the tokens of ServiceAccounts, as the tokens name it.
+    pub fn issuer(&self) -> &'static str {
+        control_plane::ISSUER
+    }
+
+    /// PEM file of the keys that they are signed with.
+    pub fn account_keys(&self) -> PathBuf {
+        self.directory.join("accounts.pub")
     }
 
     /// The audit log.
@@ -201,7 +217,7 @@ impl Cluster {
             bail!("the API server runs already");
         }
         self.plane.start_api_server()?;
-        self.wait_until_ready().await
+        self.wait_for_api_server(&self.client().await?).await
     }
 
     /// Stops the API server's process in its tracks (SIGSTOP): connections stay open and nothing is answered.
@@ -231,25 +247,27 @@ impl Cluster {
         self.plane.quote()
     }
 
-    /// Waits for `/readyz`, and for the first ServiceAccount: pods are refused before it is there.
-    async fn wait_until_ready(&self) -> Result<()> {
-        let client = self.client().await?;
+    /// Waits until the API server says that it is ready.
+    async fn wait_for_api_server(&self, client: &Client) -> Result<()> {
+        self.wait_for("the API server", || async {
+            let ready = http::Request::get("/readyz").body(Vec::new())?;
+            Ok(client.request_text(ready).await.map(drop)?)
+        })
+        .await
+    }
+
+    /// Waits until something succeeds, as long as the programs run.
+    async fn wait_for<F: Future<Output = Result<()>>>(&self, what: &str, attempt: impl Fn() -> F) -> Result<()> {
         let end = Instant::now() + START_BOUND;
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
         loop {
             self.plane.check_alive()?;
-            let ready = async {
-                client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
-                accounts.get("default").await?;
-                anyhow::Ok(())
-            };
-            let last = match tokio::time::timeout_at(end, ready).await {
+            let last = match tokio::time::timeout_at(end, attempt()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => "no answer".to_owned(),
             };
             if Instant::now() >= end {
-                bail!("the control plane is not ready after {START_BOUND:?}: {last}{}", self.plane.quote());
+                bail!("{what} is not ready after {START_BOUND:?}: {last}{}", self.plane.quote());
             }
             tokio::time::sleep(wait::PAUSE).await;
         }

@@ -1,8 +1,8 @@
 //! Nothing outlives a test process, not even one that is killed.
 //!
-//! A shell of our own waits at the end of a pipe. When this process is gone, whatever ended it, the pipe closes: the shell
-//! then kills every process group that is still registered and removes this process's directory. A process group is only
-//! ever registered by the value that started it, and struck off before its ID can be anybody else's.
+//! A shell of our own waits at the end of a pipe. When this process is gone, whatever ended it, the pipe closes: the
+//! shell then kills every process group that is still registered and removes this process's directory. A process group
+//! is only ever registered by the value that started it, and struck off before its ID can be anybody else's.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,8 +14,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// What the shell does. `$1` is the directory to remove. Processes that are being killed may still write there, so it is
-/// tried until the directory is gone.
+/// What the shell does. `$1` is the directory to remove. Processes that are being killed may still write there, so it
+/// is tried until the directory is gone.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 groups=' '

@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod python;
 pub mod rabbitmq;
 pub mod sidecar;
+pub mod stage;
 pub mod tools;
 pub mod verifier;
 pub mod wait;

@@ -3,6 +3,7 @@
 //! A child is only ever addressed by its handle, never by its name.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::janitor::{self, Registered};
 use crate::wait;
 
 /// How many lines of its log a process that fails is quoted with.
@@ -28,6 +30,8 @@ pub struct Process {
     stdout: Mutex<Receiver<String>>,
     log: Log,
     log_reader: Option<JoinHandle<()>>,
+    /// It does not outlive this process, even if nothing is dropped.
+    _registered: Registered,
 }
 
 impl Process {
@@ -35,11 +39,13 @@ impl Process {
     pub fn spawn(name: impl Into<String>, command: &mut Command) -> Result<Self> {
         let name = name.into();
         let mut child = command
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
+        let registered = janitor::register(child.id())?;
         let (lines, stdout) = mpsc::channel();
         if let Some(out) = child.stdout.take() {
             for_each_line(out, move |line| drop(lines.send(line)));
@@ -49,7 +55,7 @@ impl Process {
             let log = log.clone();
             for_each_line(err, move |line| log.push(line))
         });
-        Ok(Self { name, child, stdout: Mutex::new(stdout), log, log_reader })
+        Ok(Self { name, child, stdout: Mutex::new(stdout), log, log_reader, _registered: registered })
     }
 
     /// The process ID.

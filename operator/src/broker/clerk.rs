@@ -27,8 +27,8 @@ use crate::group::view::{Evidence, Platform};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::slots::{
-    Action, Desk, Epoch, GroupRef, Hello, PlatformGroup, PodFacts, PodRef, PodUid, ReadResult, Revision, Say, SlotIndex, StreamId,
-    TableVersion, WriteResult, client_id,
+    Action, Desk, Epoch, GroupRef, Hello, PlatformGroup, PodFacts, PodRef, PodUid, ReadResult, Revision, Say,
+    SlotIndex, StreamId, TableVersion, WriteResult, client_id,
 };
 use crate::time::{Clock, Time};
 
@@ -186,7 +186,9 @@ impl Clerk {
         let now = self.office.clock.now();
         match input {
             Input::Members(members) => self.set_members(members),
-            Input::Hello { stream, hello, version, detail, outlet } => self.hello(now, stream, *hello, version, detail, outlet),
+            Input::Hello { stream, hello, version, detail, outlet } => {
+                self.hello(now, stream, *hello, version, detail, outlet)
+            }
             Input::Report(stream, message) => {
                 self.desk.report(stream, wire::report(&message));
                 if let Some(known) = self.streams.get_mut(&stream) {
@@ -283,7 +285,8 @@ impl Clerk {
     }
 
     fn tell_desk(&mut self) {
-        let said = self.members.iter().map(|(name, member)| (name.clone(), member.member(self.verified.contains(name))));
+        let said =
+            self.members.iter().map(|(name, member)| (name.clone(), member.member(self.verified.contains(name))));
         self.desk.set_members(said.collect());
     }
 
@@ -371,9 +374,12 @@ impl Clerk {
             Action::Write { table, precondition } if leads => {
                 self.ask(async move { Input::Written(tables::write(&tables, &table, precondition).await) });
             }
-            Action::Write { .. } => self.ask(async { Input::Written(WriteResult::Refused("no longer the leader".to_owned())) }),
+            Action::Write { .. } => {
+                self.ask(async { Input::Written(WriteResult::Refused("no longer the leader".to_owned())) })
+            }
             Action::LookUp(pod) => {
-                let pods: Api<RawPod> = Api::namespaced_with(self.office.client.clone(), &pod.namespace, &pods::resource());
+                let pods: Api<RawPod> =
+                    Api::namespaced_with(self.office.client.clone(), &pod.namespace, &pods::resource());
                 self.ask(async move {
                     let found = match timeout(REQUEST, pods.get_opt(&pod.name)).await {
                         Ok(found) => found.map_err(Fault::from).map(|found| found.as_ref().and_then(Pod::read_any)),
@@ -473,7 +479,11 @@ impl Clerk {
         let mut deaf = Vec::new();
         for (id, stream) in &mut self.streams {
             let Some(registration) = self.members.get(&stream.group) else { continue };
-            if stream.policy.as_ref().is_some_and(|told| Arc::ptr_eq(told, &registration.policy) || *told == registration.policy) {
+            if stream
+                .policy
+                .as_ref()
+                .is_some_and(|told| Arc::ptr_eq(told, &registration.policy) || *told == registration.policy)
+            {
                 continue;
             }
             let policy = v1::Policy::clone(&registration.policy);

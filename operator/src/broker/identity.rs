@@ -27,7 +27,9 @@ pub struct PodIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// There is no token in the call.
-    #[error("no token: send the pod's service account token for the audience `{AUDIENCE}` as `authorization: Bearer …`")]
+    #[error(
+        "no token: send the pod's service account token for the audience `{AUDIENCE}` as `authorization: Bearer …`"
+    )]
     Missing,
     /// Kubernetes does not vouch for the token.
     #[error("the token is refused: {0}; it must be a projected service account token for the audience `{AUDIENCE}`")]
@@ -43,7 +45,10 @@ pub enum IdentityError {
 /// The token of a call.
 pub fn bearer(metadata: &MetadataMap) -> Result<&str, IdentityError> {
     let value = metadata.get("authorization").and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.strip_prefix("Bearer ")).filter(|token| !token.is_empty()).ok_or(IdentityError::Missing)
+    value
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .filter(|token| !token.is_empty())
+        .ok_or(IdentityError::Missing)
 }
 
 /// Asks Kubernetes whose token it is.

@@ -103,9 +103,7 @@ impl Index {
                 gone.into_iter().chain(listed.into_iter().filter_map(|(name, node)| self.set(name, node))).collect()
             }
             Event::Apply(raw) => read(raw).and_then(|(name, node)| self.set(name, node)).into_iter().collect(),
-            Event::Delete(raw) => {
-                raw.metadata.name.clone().and_then(|name| self.remove(name)).into_iter().collect()
-            }
+            Event::Delete(raw) => raw.metadata.name.clone().and_then(|name| self.remove(name)).into_iter().collect(),
         }
     }
 
@@ -130,7 +128,8 @@ mod tests {
     use super::*;
 
     fn node(name: &str, taints: &[&str]) -> RawNode {
-        let taints = taints.iter().map(|key| serde_json::json!({"key": key, "effect": "NoExecute"})).collect::<Vec<_>>();
+        let taints =
+            taints.iter().map(|key| serde_json::json!({"key": key, "effect": "NoExecute"})).collect::<Vec<_>>();
         let object = serde_json::json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {"taints": taints},
             "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]},

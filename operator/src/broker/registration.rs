@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_crds::{HandBack, Readiness, Settlement, SignMethod as Wanted};
 use sluice_cloud::sign::SignMethod;
+use sluice_crds::{HandBack, Readiness, Settlement, SignMethod as Wanted};
 use sluice_proto::control::v1;
 
 use crate::group::directory::Entry;

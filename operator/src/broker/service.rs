@@ -84,9 +84,9 @@ struct Caller {
 
 impl Session<'_> {
     async fn serve(&self, mut inbound: Streaming<v1::SidecarMessage>) -> Result<(), Status> {
-        let first = timeout(HELLO, inbound.message()).await.map_err(|_| {
-            Status::invalid_argument(format!("no `hello` within {} s", HELLO.as_secs()))
-        })??;
+        let first = timeout(HELLO, inbound.message())
+            .await
+            .map_err(|_| Status::invalid_argument(format!("no `hello` within {} s", HELLO.as_secs())))??;
         let Some(Message::Hello(hello)) = first.and_then(|message| message.message) else {
             return Err(Status::invalid_argument(wire::HelloError::NotHello.to_string()));
         };

@@ -8,9 +8,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::time::timeout;
 
 use crate::fault::{Class, Fault};
-use crate::slots::{
-    DATA_KEY, LABEL, PlatformGroup, Precondition, ReadResult, Table, TableVersion, WriteResult,
-};
+use crate::slots::{DATA_KEY, LABEL, PlatformGroup, Precondition, ReadResult, Table, TableVersion, WriteResult};
 
 /// No request may take longer. A write that has timed out may still be carried out: its outcome is unknown.
 const REQUEST: Duration = Duration::from_secs(5);

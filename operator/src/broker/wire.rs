@@ -49,7 +49,11 @@ pub(super) fn check(hello: &v1::Hello) -> Result<u32, HelloError> {
     }
     let (min, max) = (hello.protocol_min, hello.protocol_max);
     let protocol = max.min(*PROTOCOLS.end());
-    if protocol >= min && protocol >= *PROTOCOLS.start() { Ok(protocol) } else { Err(HelloError::Protocol { min, max }) }
+    if protocol >= min && protocol >= *PROTOCOLS.start() {
+        Ok(protocol)
+    } else {
+        Err(HelloError::Protocol { min, max })
+    }
 }
 
 /// What a report means for slots.
@@ -170,8 +174,14 @@ mod tests {
             error.to_string(),
             "no protocol version in common: the sidecar speaks 2 to 7, this operator 1 to 1; bring the older of the two up to date"
         );
-        assert!(matches!(check(&v1::Hello { protocol_min: 0, protocol_max: 0, ..hello() }), Err(HelloError::Protocol { .. })));
-        assert!(matches!(check(&v1::Hello { protocol_min: 1, protocol_max: 0, ..hello() }), Err(HelloError::Protocol { .. })));
+        assert!(matches!(
+            check(&v1::Hello { protocol_min: 0, protocol_max: 0, ..hello() }),
+            Err(HelloError::Protocol { .. })
+        ));
+        assert!(matches!(
+            check(&v1::Hello { protocol_min: 1, protocol_max: 0, ..hello() }),
+            Err(HelloError::Protocol { .. })
+        ));
     }
 
     #[test]
@@ -183,7 +193,13 @@ mod tests {
 
     #[test]
     fn figures_are_rates_whatever_the_interval_is() {
-        let figures = v1::Figures { interval_ms: 2500, received: 1000, accepted: 500, saturation_permille: 4000, ..v1::Figures::default() };
+        let figures = v1::Figures {
+            interval_ms: 2500,
+            received: 1000,
+            accepted: 500,
+            saturation_permille: 4000,
+            ..v1::Figures::default()
+        };
         let message = v1::Report { figures: Some(figures), ..v1::Report::default() };
         let read = super::figures(Time(7), &message).unwrap();
         assert_eq!((read.received_per_second, read.accepted_per_second, read.saturation_permille), (400, 200, 1000));

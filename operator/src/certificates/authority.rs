@@ -180,22 +180,6 @@ impl Authority {
     }
 }
 
-/// The names that a process's certificate is made out to: those it is given, and the hosts of the addresses (`HOST:PORT`)
-/// that sidecars are told, each once.
-pub fn names(given: &[String], addresses: &[String]) -> Vec<String> {
-    let host = |address: &String| {
-        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']').to_owned()
-    };
-    let mut names: Vec<String> = Vec::new();
-    for name in given.iter().cloned().chain(addresses.iter().map(host)) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
-}
-
 /// A server's certificate with its key.
 #[derive(Debug, Clone)]
 pub struct Leaf {

@@ -100,7 +100,7 @@ impl Certificates {
     /// Returns when something has changed since this clone last looked here; never, once the [`Keeper`] is gone.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -250,20 +250,17 @@ impl Store {
     /// Writes, unless another was faster; then it returns false.
     async fn write(&self, found: Option<Secret>, wanted: &Stored) -> Result<bool, KeeperError> {
         let parameters = PostParams::default();
-        let (verb, result) = match found {
-            Some(mut secret) => {
-                secret.data = Some(wanted.entries());
-                ("update", self.secrets.replace(SECRET, &parameters, &secret).await)
-            }
-            None => {
-                let metadata = ObjectMeta {
-                    name: Some(SECRET.to_owned()),
-                    labels: Some([("app.kubernetes.io/managed-by".to_owned(), "sluice-operator".to_owned())].into()),
-                    ..ObjectMeta::default()
-                };
-                let secret = Secret { metadata, data: Some(wanted.entries()), ..Secret::default() };
-                ("create", self.secrets.create(&parameters, &secret).await)
-            }
+        let (verb, result) = if let Some(mut secret) = found {
+            secret.data = Some(wanted.entries());
+            ("update", self.secrets.replace(SECRET, &parameters, &secret).await)
+        } else {
+            let metadata = ObjectMeta {
+                name: Some(SECRET.to_owned()),
+                labels: Some([("app.kubernetes.io/managed-by".to_owned(), "sluice-operator".to_owned())].into()),
+                ..ObjectMeta::default()
+            };
+            let secret = Secret { metadata, data: Some(wanted.entries()), ..Secret::default() };
+            ("create", self.secrets.create(&parameters, &secret).await)
         };
         match result {
             Ok(_) => Ok(true),

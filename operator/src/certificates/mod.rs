@@ -16,7 +16,7 @@ pub mod plan;
 pub mod stored;
 pub mod trust;
 
-pub use authority::{CertificateError, names};
+pub use authority::CertificateError;
 pub use keeper::{Certificates, Keeper, KeeperError, SECRET, Served};
 pub use listener::Listener;
 

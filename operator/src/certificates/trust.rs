@@ -1,5 +1,5 @@
-//! Tells the API server whom to trust: the CA bundle in the MutatingWebhookConfiguration. Written only when it differs, by
-//! any replica (all of them read the same Secret), and at once: while it is wrong, no labelled pod can be created.
+//! Tells the API server whom to trust: the CA bundle in the `MutatingWebhookConfiguration`. Written only when it differs,
+//! by any replica (all of them read the same Secret), and at once: while it is wrong, no labelled pod can be created.
 
 use std::pin::pin;
 

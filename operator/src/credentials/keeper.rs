@@ -32,6 +32,8 @@ const AUDIENCE: &str = "sts.aliyuncs.com";
 const TOKEN_SECONDS: i64 = 600;
 /// So many places are asked at once.
 const AT_ONCE: usize = 8;
+/// So many answers may be missing in a row before that is worth a word.
+const TOLERATED: u32 = 2;
 /// A place is not asked again sooner, whoever says that its keys are refused.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -360,7 +362,7 @@ impl Entry {
                 if inside.read.replace(read.clone()) == Some(read) {
                     // Nothing new: what was wrong with it is still wrong.
                     inside.failures = 0;
-                    return jittered(self.pace(shared));
+                    return jittered(pace(shared));
                 }
                 drop(inside);
                 match secret::read(&found) {
@@ -374,7 +376,9 @@ impl Entry {
                 lock(&self.inside).read = None;
                 match error.class {
                     Class::NotFound => (Some(not_found(name)), None),
-                    class => return self.kubernetes_failed(shared, class, format!("Secret {name} can't be read: {error}")),
+                    class => {
+                        return self.kubernetes_failed(shared, class, format!("Secret {name} can't be read: {error}"));
+                    }
                 }
             }
         };
@@ -394,7 +398,7 @@ impl Entry {
         }
         drop(inside);
         self.note(shared, fault, !same);
-        jittered(self.pace(shared))
+        jittered(pace(shared))
     }
 
     /// Has STS give new keys if that is due.
@@ -405,7 +409,7 @@ impl Entry {
         let due = lock(&self.inside).life.due();
         let begun = now(shared.clock);
         if let Some(due) = due.filter(|due| *due > begun) {
-            return due - begun;
+            return due.saturating_sub(begun);
         }
         let attempt = lock(&self.inside).life.begin();
         lock(&self.inside).asked = shared.clock.now();
@@ -423,7 +427,8 @@ impl Entry {
                     None
                 }
                 Ok(Err(error)) => {
-                    let reason = if error.class().is_transient() { Reason::PlatformUnreachable } else { Reason::RoleRefused };
+                    let reason =
+                        if error.class().is_transient() { Reason::PlatformUnreachable } else { Reason::RoleRefused };
                     let words = format!("STS gives no keys for role {}: {error}", role.arn);
                     inside.life.failed(attempt, error.class(), words.clone(), at);
                     Some(Fault { reason, words })
@@ -441,13 +446,16 @@ impl Entry {
 
     /// Kubernetes did not say; a key that there is serves on.
     fn kubernetes_failed(&self, shared: &Shared, class: Class, words: String) -> Duration {
-        let failures = {
+        let (failures, known) = {
             let mut inside = lock(&self.inside);
             inside.failures = inside.failures.saturating_add(1);
-            inside.failures
+            (inside.failures, inside.fault.is_some() || inside.life.key(now(shared.clock)).is_some())
         };
-        self.note(shared, Some(Fault { reason: Reason::Unverified, words }), false);
-        class.backoff(failures, rand::random()).min(self.pace(shared))
+        // What is known still counts when one answer is missing; not when nobody answers for long, or never did.
+        if !known || (failures >= TOLERATED && class != Class::Unavailable) || failures >= 4 * TOLERATED {
+            self.note(shared, Some(Fault { reason: Reason::Unverified, words }), false);
+        }
+        class.backoff(failures, rand::random()).min(pace(shared))
     }
 
     /// Takes note of how it went, and tells who listens if anything has changed.
@@ -460,18 +468,20 @@ impl Entry {
             changed
         };
         if changed {
-            match fault {
-                Some(fault) => warn!(source = %self.source, reason = %fault.reason, words = fault.words, "no new keys"),
-                None => info!(source = %self.source, "keys are at hand"),
+            if let Some(fault) = fault {
+                warn!(source = %self.source, reason = %fault.reason, words = fault.words, "no new keys");
+            } else {
+                info!(source = %self.source, "keys are at hand");
             }
             self.changed.send_modify(|count| *count += 1);
             let _ = shared.changes.send(self.source.clone());
         }
     }
+}
 
-    fn pace(&self, shared: &Shared) -> Duration {
-        reread(lock(&shared.entries).len())
-    }
+/// How often each Secret is read again, with as many places as there are now.
+fn pace(shared: &Shared) -> Duration {
+    reread(lock(&shared.entries).len())
 }
 
 fn not_found(name: &Named) -> Fault {

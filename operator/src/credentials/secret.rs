@@ -93,7 +93,8 @@ mod tests {
         };
         let one = key("i", "s", Some("t"));
         assert!(same(&one, &key("i", "s", Some("t"))));
-        for other in [key("j", "s", Some("t")), key("i", "x", Some("t")), key("i", "s", Some("x")), key("i", "s", None)] {
+        for other in [key("j", "s", Some("t")), key("i", "x", Some("t")), key("i", "s", Some("x")), key("i", "s", None)]
+        {
             assert!(!same(&one, &other));
         }
     }

@@ -174,9 +174,10 @@ mod tests {
     use super::*;
 
     fn source(credentials: Value, instance: Value) -> Result<Source, SourceError> {
-        let credentials: Credentials = serde_json::from_value(credentials).unwrap();
+        let credentials = serde_json::from_value::<Credentials>(credentials).unwrap();
         let mut full = json!({"amqpHost": "h"});
-        full.as_object_mut().unwrap().extend(instance.as_object().unwrap().clone());
+        let Value::Object(instance) = instance else { panic!("no object") };
+        full.as_object_mut().unwrap().extend(instance);
         let instance: Instance = serde_json::from_value(full).unwrap();
         Source::of("plant-a", "telemetry", &instance, credentials.source(), None)
     }
@@ -190,7 +191,9 @@ mod tests {
         let role = json!({"assumeRole": {"secretRef": {"name": "keys"}, "roleArn": arn}});
         let role = source(role, json!({"region": "cn-shanghai"})).unwrap();
         assert_eq!(role.endpoint().unwrap().to_string(), "sts.cn-shanghai.aliyuncs.com:443");
-        assert!(matches!(&role, Source::AssumeRole { role, .. } if role.session.as_str() == "sluice_plant-a_telemetry"));
+        assert!(
+            matches!(&role, Source::AssumeRole { role, .. } if role.session.as_str() == "sluice_plant-a_telemetry")
+        );
         let identity = json!({"workloadIdentity": {
             "roleArn": arn, "oidcProviderArn": "acs:ram::1234567890123456:oidc-provider/c", "serviceAccountName": "iot",
         }});

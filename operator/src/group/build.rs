@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time as WallTime};
 use serde_json::{Value, json};
 use sluice_crds::ConsumerGroupStatus;
-use sluice_crds::status::{BacklogStatus, Plan as PlanStatus, SidecarsStatus, SlotsStatus};
+use sluice_crds::status::{BacklogStatus, ConditionType, Plan as PlanStatus, SidecarsStatus, SlotsStatus};
 
 use super::plan::{Cost, Plan, ScaleTo, Truth, Verdict};
 use super::pods::DELETION_COST;
@@ -31,23 +31,28 @@ pub fn status(
     now: Timestamp,
 ) -> ConsumerGroupStatus {
     let figures = &plan.figures;
+    // What is not known just now is not taken back: a new leader hears of its sidecars and of the platform by and by.
+    let waits = |kind| plan.verdicts.iter().any(|verdict| verdict.kind == kind && verdict.truth.is_none());
     let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     ConsumerGroupStatus {
         observed_generation: Some(generation),
         conditions: plan.verdicts.iter().map(|verdict| condition(verdict, generation, old, now)).collect(),
         replicas: figures.replicas.map(whole),
         selector: Some(format!("{GROUP_LABEL}={}", name.name)),
-        // What is not known just now is not taken back: a new leader hears of its sidecars only by and by.
         slots: figures.slots.map(|(held, limit)| SlotsStatus::new(whole(held), whole(limit))).or(old.slots.clone()),
-        backlog: figures.backlog.map(|(messages, eta)| BacklogStatus {
-            messages: i64::try_from(figures::round(messages)).unwrap_or(i64::MAX),
-            drain_eta: eta.map(figures::round_span),
-        }),
+        backlog: figures
+            .backlog
+            .map(|(messages, eta)| BacklogStatus {
+                messages: i64::try_from(figures::round(messages)).unwrap_or(i64::MAX),
+                drain_eta: eta.map(figures::round_span),
+            })
+            .or_else(|| old.backlog.clone().filter(|_| waits(ConditionType::BacklogExpiring))),
         rate: figures.rate.map(|rate| i64::try_from(figures::round(rate)).unwrap_or(i64::MAX)).or(old.rate),
         plan: figures
             .plan
             .as_ref()
-            .map(|(replicas, reason)| PlanStatus { replicas: whole(*replicas), reason: cut(reason, MESSAGE) }),
+            .map(|(replicas, reason)| PlanStatus { replicas: whole(*replicas), reason: cut(reason, MESSAGE) })
+            .or_else(|| old.plan.clone().filter(|_| waits(ConditionType::Scaling))),
         sidecars: figures
             .sidecars
             .map(|(connected, standby, outdated)| SidecarsStatus {

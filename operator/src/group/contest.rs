@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn an_autoscaler_of_the_same_workload_is_named() {
         let contests = Contests::default();
-        let target = TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "worker".into() };
+        let target =
+            TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "worker".into() };
         assert_eq!(contests.of("plant-a", &target), Contest::Unknown);
         for event in [Event::Init, Event::InitDone] {
             contests.take(&event);

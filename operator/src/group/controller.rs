@@ -102,9 +102,9 @@ impl Controller {
         let mut users: HashMap<GroupRef, Vec<Source>> = HashMap::new();
         let mut running: JoinSet<Ended> = JoinSet::new();
         let (_, mut pod_changes) = self.sources.pods.subscribe();
-        let (changed, mut changes) = mpsc::unbounded_channel();
+        let (tell, mut changes) = mpsc::unbounded_channel();
         let complete = Arc::new(Notify::new());
-        let _watches = self.watches(&changed, &complete);
+        let _watches = self.watches(&tell, &complete);
         let context = Arc::new(self);
         let now = || context.clock.now();
         tokio::pin!(stop);

@@ -40,7 +40,7 @@ pub struct World {
     /// How the keys are doing.
     pub standings: Standings,
     /// The certificates to trust.
-    pub ca: Result<Option<Arc<str>>, Missing>,
+    pub ca: Certificates,
     /// The workload; `None` if the object names none.
     pub target: Option<Target>,
     /// Whether somebody else drives the workload.
@@ -63,6 +63,9 @@ pub struct Standings {
     /// Those for the OpenAPI, if they are others.
     pub api: Option<Standing>,
 }
+
+/// The certificates to trust, in PEM; none: the well-known ones.
+pub type Certificates = Result<Option<Arc<str>>, Missing>;
 
 /// Something that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +104,7 @@ pub struct Scale {
 #[derive(Debug, Default)]
 pub struct Recall {
     target: Option<(TargetReference, Target, Time)>,
-    ca: Option<(String, Result<Option<Arc<str>>, Missing>, Time)>,
+    ca: Option<(String, Certificates, Time)>,
     revisions: Revisions,
 }
 
@@ -146,10 +149,8 @@ impl Sources {
         let link_keys: Result<Handle, SourceError> = keys(spec.credentials.source());
         let api_keys = spec.api_credentials.as_ref().map_or_else(|| link_keys.clone(), |api| keys(api.source()));
         let standing = |keys: &Result<Handle, _>| keys.as_ref().map_or(Standing::Pending, Handle::standing);
-        let standings = Standings {
-            link: standing(&link_keys),
-            api: (api_keys != link_keys).then(|| standing(&api_keys)),
-        };
+        let standings =
+            Standings { link: standing(&link_keys), api: (api_keys != link_keys).then(|| standing(&api_keys)) };
         let target = match &spec.workload {
             Some(workload) => Some(self.target(name, &workload.target_ref, recall, at).await),
             None => None,
@@ -171,13 +172,7 @@ impl Sources {
         }
     }
 
-    async fn ca(
-        &self,
-        name: &GroupRef,
-        bundle: Option<&CaBundle>,
-        recall: &mut Recall,
-        at: Time,
-    ) -> Result<Option<Arc<str>>, Missing> {
+    async fn ca(&self, name: &GroupRef, bundle: Option<&CaBundle>, recall: &mut Recall, at: Time) -> Certificates {
         let reference = match bundle {
             None => return Ok(None),
             Some(CaBundle::Pem(text)) => return Ok(Some(text.as_str().into())),
@@ -200,7 +195,9 @@ impl Sources {
         let found = match answer {
             Ok(Some(map)) => match map.data.as_ref().and_then(|data| data.get(&reference.key)) {
                 Some(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(Some(text.as_str().into())),
-                Some(_) => missing(format!("key {} of ConfigMap {} holds no PEM certificate", reference.key, reference.name)),
+                Some(_) => {
+                    missing(format!("key {} of ConfigMap {} holds no PEM certificate", reference.key, reference.name))
+                }
                 None => missing(format!("ConfigMap {} has no key {}: add it", reference.name, reference.key)),
             },
             Ok(None) => missing(format!("ConfigMap {} does not exist: create it", reference.name)),
@@ -208,7 +205,9 @@ impl Sources {
                 let error = self.failed(error);
                 // What was good stays good while the API server is away.
                 match &recall.ca {
-                    Some((known, Ok(found), _)) if *known == place && error.class == Class::Unavailable => Ok(found.clone()),
+                    Some((known, Ok(found), _)) if *known == place && error.class == Class::Unavailable => {
+                        Ok(found.clone())
+                    }
                     _ => return missing(format!("ConfigMap {} can't be read: {error}", reference.name)),
                 }
             }
@@ -236,7 +235,10 @@ impl Sources {
     async fn read_target(&self, name: &GroupRef, reference: &TargetReference) -> Target {
         let resource = match self.kinds.resolve(&self.client, reference).await {
             Ok(Some(resource)) => resource,
-            Ok(None) => return Target::NotScalable(format!("no kind {} in {}", reference.kind, reference.api_version)),
+            Ok(None) => {
+                let words = format!("there is no kind {} with a /scale in {}", reference.kind, reference.api_version);
+                return Target::NotScalable(words);
+            }
             Err(error) => return Target::Unknown(self.failed(error)),
         };
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &name.namespace, &resource);
@@ -250,11 +252,7 @@ impl Sources {
                 })
             }
             Err(error) => match self.failed(error) {
-                // The same answer says that there is no such object, and that its kind has no such subresource.
-                fault if fault.class == Class::NotFound => match api.get_metadata_opt(&reference.name).await {
-                    Ok(Some(_)) => Target::NotScalable(format!("{} has no /scale", reference.kind)),
-                    _ => Target::NotFound,
-                },
+                fault if fault.class == Class::NotFound => Target::NotFound,
                 fault => Target::Unknown(fault),
             },
         }
@@ -272,7 +270,7 @@ impl Sources {
 pub struct Kinds(Arc<Mutex<HashMap<(String, String), ApiResource>>>);
 
 impl Kinds {
-    /// How the kind of a workload is asked for; `None` if the API server does not know it.
+    /// How the kind of a workload is asked for; `None` if the API server does not know it, or it has no `/scale`.
     pub async fn resolve(
         &self,
         client: &Client,
@@ -288,8 +286,8 @@ impl Kinds {
             known
         } else {
             match oneshot::pinned_kind(client, &kind).await {
-                Ok((resource, _)) => resource,
-                Err(kube::Error::Discovery(_)) => return Ok(None),
+                Ok((resource, able)) if able.subresources.iter().any(|(sub, _)| is_scale(&sub.plural)) => resource,
+                Ok(_) | Err(kube::Error::Discovery(_)) => return Ok(None),
                 Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -297,4 +295,9 @@ impl Kinds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
         Ok(Some(found))
     }
+}
+
+/// Discovery lists subresources by their own name, or by that of their resource before it.
+fn is_scale(plural: &str) -> bool {
+    plural == "scale" || plural.ends_with("/scale")
 }

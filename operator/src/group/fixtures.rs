@@ -90,13 +90,8 @@ pub(super) fn pod(uid: &str) -> Pod {
 
 /// A sidecar that holds its slot and is at work, busy as it should be.
 pub(super) fn sidecar() -> Sidecar {
-    let figures = PodFigures {
-        at: AT,
-        up: true,
-        saturation_permille: 700,
-        accepted_per_second: 50,
-        received_per_second: 50,
-    };
+    let figures =
+        PodFigures { at: AT, up: true, saturation_permille: 700, accepted_per_second: 50, received_per_second: 50 };
     Sidecar { seat: Seat::Holding, outdated: false, up: true, idle: false, figures: Some(figures) }
 }
 

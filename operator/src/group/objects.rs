@@ -43,14 +43,19 @@ impl Known {
             notes.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
         let metadata = object.metadata.clone();
-        let status = object.data.get("status").cloned();
+        let status = object.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
+        if status.is_none()
+            && let Some(data) = object.data.as_object_mut()
+        {
+            // A status that another version left: it is written anew, and says nothing of what the object wants.
+            data.remove("status");
+        }
         match object.try_parse::<ConsumerGroup>() {
             Ok(group) => Self::Read(Arc::new(group)),
-            Err(error) => Self::Unreadable(Arc::new(Unreadable {
-                metadata,
-                status: status.and_then(|status| serde_json::from_value(status).ok()),
-                words: crate::fault::chain(&error),
-            })),
+            Err(error) => {
+                let words = crate::fault::chain(&error);
+                Self::Unreadable(Arc::new(Unreadable { metadata, status, words }))
+            }
         }
     }
 
@@ -196,6 +201,14 @@ mod tests {
         let Some(Known::Unreadable(bad)) = objects.get(&name("bad")) else { panic!("it can be read") };
         assert!(bad.words.contains("groupId") || bad.words.contains("string"), "{}", bad.words);
         assert_eq!(bad.status.as_ref().unwrap().observed_generation, Some(1));
+    }
+
+    #[test]
+    fn a_status_that_can_t_be_read_does_not_make_the_object_unreadable() {
+        let objects = Objects::default();
+        objects.take(Event::Apply(object("a", 1, &good(), &json!({"plan": {"reason": "no replicas"}}))));
+        let Some(known @ Known::Read(_)) = objects.get(&name("a")) else { panic!("it can't be read") };
+        assert_eq!(known.status(), None);
     }
 
     #[test]

@@ -139,8 +139,8 @@ pub fn plan(validated: &Result<Validated, Vec<Problem>>, world: &World, history:
     let mut verdicts = vec![readiness::verdict(world, &keys, &advice), keys];
     verdicts.extend(conditions::subscriptions(group, world));
     verdicts.push(scaling.verdict);
-    verdicts.extend(conditions::capacity(world, decision.as_ref()));
-    verdicts.extend(conditions::expiring(world, decision.as_ref()));
+    verdicts.push(conditions::capacity(world, decision.as_ref()));
+    verdicts.extend(conditions::expiring(group, world, decision.as_ref()));
     Plan {
         verdicts,
         costs: scale::costs(world, scaling.write.as_ref()),

@@ -290,9 +290,7 @@ impl Index {
                 (None, Some(uid)) => self.remove(uid).into_iter().collect(),
                 (None, None) => Vec::new(),
             },
-            Event::Delete(raw) => {
-                raw.metadata.uid.as_deref().and_then(|uid| self.remove(uid)).into_iter().collect()
-            }
+            Event::Delete(raw) => raw.metadata.uid.as_deref().and_then(|uid| self.remove(uid)).into_iter().collect(),
         }
     }
 

@@ -79,9 +79,10 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         if self.running.len() >= self.most {
             return None;
         }
-        let firsts = self.order.values().filter_map(|order| {
-            order.iter().find(|(_, key)| !self.running.contains_key(key)).map(|(due, _)| *due)
-        });
+        let firsts = self
+            .order
+            .values()
+            .filter_map(|order| order.iter().find(|(_, key)| !self.running.contains_key(key)).map(|(due, _)| *due));
         firsts.min()
     }
 

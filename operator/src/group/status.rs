@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
-use sluice_crds::{ConsumerGroup, ConsumerGroupStatus};
+use sluice_crds::ConsumerGroupStatus;
 use tracing::{debug, info};
 
 use super::apply::Writer;
 use super::build::{self, FIELD_MANAGER, Notice};
+use super::objects;
 use super::plan::Plan;
 use crate::fault::Fault;
 use crate::slots::GroupRef;
@@ -61,9 +62,12 @@ impl Written {
     /// The status that is there: as the watch last told, or as this process wrote it since.
     pub fn present(&self, version: Option<&str>, told: Option<&ConsumerGroupStatus>) -> ConsumerGroupStatus {
         let told_version = version.and_then(|version| version.parse::<u64>().ok());
-        match &self.last {
-            Some((written, status)) if told_version.is_some_and(|told| told < *written) => status.clone(),
-            _ => told.cloned().unwrap_or_default(),
+        match (&self.last, told) {
+            (Some((written, status)), Some(_)) if told_version.is_some_and(|told| told < *written) => status.clone(),
+            (_, Some(told)) => told.clone(),
+            // There is none, or none that can be read: writing it again and again would not mend it.
+            (Some((_, status)), None) => status.clone(),
+            (None, None) => ConsumerGroupStatus::default(),
         }
     }
 }
@@ -99,7 +103,9 @@ pub async fn write(
         Due::Now => {}
     }
     writer.may_write()?;
-    let api = Api::<ConsumerGroup>::namespaced(writer.client.clone(), &subject.name.namespace);
+    // Whatever stands in the rest of the object: only the status of the answer is read.
+    let api =
+        Api::<DynamicObject>::namespaced_with(writer.client.clone(), &subject.name.namespace, &objects::resource());
     let patch = build::status_patch(&subject.name, &new);
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let answer = api.patch_status(&subject.name.name, &parameters, &Patch::Apply(&patch)).await;
@@ -108,7 +114,8 @@ pub async fn write(
     debug!(group = %subject.name, "status written");
     let version = answer.metadata.resource_version.and_then(|version| version.parse().ok());
     // Compared with what the API server made of it: it may know fewer fields than this operator.
-    written.last = version.zip(answer.status);
+    let left = answer.data.get("status").and_then(|status| serde_json::from_value(status.clone()).ok());
+    written.last = version.map(|version| (version, left.unwrap_or_else(|| new.clone())));
     written.at = Some(at);
     for notice in build::notices(&old, &new, &plan.advice) {
         tell(writer, subject, notice).await;
@@ -146,7 +153,8 @@ pub async fn tell(writer: &Writer, subject: &Subject, notice: Notice) {
 
 /// What publishes events, under the operator's name.
 pub fn recorder(client: kube::Client, identity: String) -> Arc<Recorder> {
-    let reporter = kube::runtime::events::Reporter { controller: "sluice-operator".to_owned(), instance: Some(identity) };
+    let reporter =
+        kube::runtime::events::Reporter { controller: "sluice-operator".to_owned(), instance: Some(identity) };
     Arc::new(Recorder::new(client, reporter))
 }
 

@@ -10,7 +10,7 @@
 //! is idempotent, and containers that other webhooks add later are not taken for the application's.
 //!
 //! What is here never weakens a pod: no rights, no group, no change to another container but for one variable and one
-//! read-only mount, and the pod stays in its QoS class and its Pod Security level.
+//! read-only mount, and the pod stays in its class of service and its Pod Security level.
 
 pub mod names;
 mod qos;

@@ -187,7 +187,11 @@ impl Edge {
                 return false;
             }
             if now.leader != next.leader {
-                info!(leader = next.leader.as_deref().unwrap_or("nobody"), me = self.identity, "the lease has changed hands");
+                info!(
+                    leader = next.leader.as_deref().unwrap_or("nobody"),
+                    me = self.identity,
+                    "the lease has changed hands"
+                );
             }
             *now = next;
             true

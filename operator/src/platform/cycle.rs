@@ -66,8 +66,9 @@ impl Cycle {
         self.due = at + pause(class, self.failures, timing, chance);
     }
 
-    /// Something has changed that the last failure may have come from.
+    /// The group is polled as if for the first time: something has changed that the last failure may have come from.
     pub(super) fn now(&mut self, at: Time) {
+        self.answered = None;
         self.failures = 0;
         self.due = self.due.min(at);
     }

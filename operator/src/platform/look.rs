@@ -85,7 +85,7 @@ impl Look {
                 }
                 Err(Broken::Unreachable(words)) => (Synced::Unknown(words), Some(ErrorClass::Unavailable)),
             };
-            self.tell(result);
+            self.tell(&result);
             failures = if class.is_some() { failures + 1 } else { 0 };
             let whole = class.map_or(timing.subscriptions, |class| cycle::pause(class, failures, timing, 1.0));
             let pause = cycle::jittered(whole, rand::random());
@@ -93,8 +93,8 @@ impl Look {
         }
     }
 
-    fn tell(&self, result: Synced) {
-        let changed = lock(&self.synced).replace(result.clone()).is_none_or(|before| before != result);
+    fn tell(&self, result: &Synced) {
+        let changed = lock(&self.synced).replace(result.clone()).is_none_or(|before| before != *result);
         if changed {
             self.line.office.nudge.group(&self.line.caller);
         }
@@ -137,7 +137,11 @@ impl Look {
     }
 
     /// What is to be done, if it is known what there is.
-    fn step(&self, wanted: &ProductSubscription, said: Result<Option<Subscription>, CallError>) -> Result<Step, Synced> {
+    fn step(
+        &self,
+        wanted: &ProductSubscription,
+        said: Result<Option<Subscription>, CallError>,
+    ) -> Result<Step, Synced> {
         let group = &self.line.subject.group_id;
         match said {
             Ok(found) => Ok(subscriptions::plan(self.wanted.manage, group, wanted, found.as_ref())),
@@ -171,7 +175,8 @@ impl Look {
                 }
                 Step::AddGroup => {
                     let (product_key, group_id) = (product.clone(), group.clone());
-                    self.send(changes, &CreateConsumerGroupSubscribeRelation { instance, product_key, group_id }).await?
+                    self.send(changes, &CreateConsumerGroupSubscribeRelation { instance, product_key, group_id })
+                        .await?
                 }
                 Step::Widen(subscription) => {
                     self.send(changes, &UpdateSubscribeRelation { instance, subscription }).await?
@@ -179,7 +184,8 @@ impl Look {
             };
             let Err(error) = said else {
                 info!(group = %self.line.caller, product, action = name, "subscription changed");
-                let words = format!("product {product}: {name} was answered well, and the platform does not show it yet");
+                let words =
+                    format!("product {product}: {name} was answered well, and the platform does not show it yet");
                 return Ok(Change::Made(words));
             };
             let words = evidence::words(&error);
@@ -214,10 +220,13 @@ impl Look {
             Err(error) if error.class() == ErrorClass::PermissionDenied => {
                 // It is about the action, so it would be the same for every product.
                 let words = evidence::words(&error);
-                return Err(Broken::Refused(None, format!(
-                    "the platform recognises the keys, but they may not look at subscriptions; grant them \
+                return Err(Broken::Refused(
+                    None,
+                    format!(
+                        "the platform recognises the keys, but they may not look at subscriptions; grant them \
                      iot:QuerySubscribeRelation: {words}"
-                )));
+                    ),
+                ));
             }
             said => said.map(Some),
         })
@@ -234,9 +243,7 @@ impl Look {
             }
             Err(Lack::Failed(
                 error @ (CallError::NoAnswer { .. } | CallError::TimedOut { .. } | CallError::Endpoint(_)),
-            )) => {
-                Err(Broken::Unreachable(evidence::words(&error)))
-            }
+            )) => Err(Broken::Unreachable(evidence::words(&error))),
             Err(Lack::Failed(error)) => Ok(Err(error)),
         }
     }

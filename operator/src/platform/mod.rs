@@ -91,16 +91,6 @@ impl Poller {
         Self(Arc::new(Shared { office: Arc::new(office), registry: Mutex::default(), accounts: Mutex::default() }))
     }
 
-    /// Forgets everything as soon as this replica leads no more, for as long as it is polled.
-    pub async fn run(self) {
-        let mut leadership = self.0.office.leadership.clone();
-        while leadership.changed().await.is_ok() {
-            if self.0.office.term().is_none() {
-                *lock(&self.0.registry) = Registry::default();
-            }
-        }
-    }
-
     /// The ConsumerGroup is valid, and this is what it says; or it is gone, not valid any more, or says nothing of an
     /// OpenAPI. To be called by the leader's pipeline, as often as it likes: nothing happens if nothing is new, except that
     /// keys which were missing or refused are looked at again. Must be called within a runtime.
@@ -141,12 +131,13 @@ impl Poller {
             Some(if same { known } else { Known { evidence: Evidence::Untried, ..known } })
         });
         let poll = line.clone().map(|line| {
+            let term = registry.term;
             let polls = registry.polls.entry(target.subject.clone()).or_default();
-            let shared = polls.iter().find(|(poll, _)| poll.line.keys.is(&*target.keys));
-            let poll = shared.map(|(poll, _)| poll.clone()).unwrap_or_else(|| {
+            let shared = polls.iter().find(|(poll, _)| poll.line.keys.is(&*target.keys)).map(|(poll, _)| poll.clone());
+            let poll = shared.unwrap_or_else(|| {
                 let poll = Poll::new(line, known.unwrap_or_default());
-                let task = tokio::spawn(poll.clone().run());
-                polls.push((poll.clone(), Running(task.abort_handle())));
+                let running = self.spawn(term, poll.clone().run());
+                polls.push((poll.clone(), running));
                 poll
             });
             poll.join(name);
@@ -157,10 +148,25 @@ impl Poller {
         }
         let look = line.ok().zip(target.subscriptions.clone()).map(|(line, wanted)| {
             let look = Look::new(Line { wake: Arc::new(Notify::new()), ..line }, wanted);
-            let task = tokio::spawn(look.clone().run());
-            (look, Running(task.abort_handle()))
+            let running = self.spawn(registry.term, look.clone().run());
+            (look, running)
         });
         Group { target, poll, look }
+    }
+
+    /// Starts a task that runs while this replica leads. The first one to end forgets all that is of the term.
+    fn spawn(&self, term: u64, task: impl Future<Output = ()> + Send + 'static) -> Running {
+        let shared = Arc::downgrade(&self.0);
+        let task = tokio::spawn(async move {
+            task.await;
+            if let Some(shared) = shared.upgrade() {
+                let mut registry = lock(&shared.registry);
+                if registry.term == term {
+                    *registry = Registry::default();
+                }
+            }
+        });
+        Running(task.abort_handle())
     }
 
     fn account(&self, name: &str) -> Arc<Account> {
@@ -168,7 +174,8 @@ impl Poller {
         if accounts.len() >= ACCOUNTS {
             accounts.retain(|_, account| Arc::strong_count(account) > 1);
         }
-        let account = accounts.entry(name.to_owned()).or_insert_with(|| Arc::new(Account::new(self.0.office.timing.rate)));
+        let account =
+            accounts.entry(name.to_owned()).or_insert_with(|| Arc::new(Account::new(self.0.office.timing.rate)));
         Arc::clone(account)
     }
 

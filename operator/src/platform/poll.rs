@@ -89,13 +89,18 @@ impl Poll {
     /// Polls until this replica leads no more.
     pub(super) async fn run(self) {
         let subject = &self.line.subject;
-        let action = QueryConsumerGroupStatus { instance: subject.instance.clone(), group_id: subject.group_id.clone() };
+        let action =
+            QueryConsumerGroupStatus { instance: subject.instance.clone(), group_id: subject.group_id.clone() };
         loop {
             let (due, refused) = {
                 let state = lock(&self.state);
                 (state.cycle.due(), state.refused)
             };
             self.line.rest(due, refused).await;
+            if self.line.office.clock.now() < due {
+                // There is another key than the one that was refused, and somebody waits to hear of it.
+                lock(&self.state).settled = false;
+            }
             if self.line.keys.current().is_err() {
                 self.keyless();
                 self.line.rest_until_keyed().await;
@@ -170,7 +175,9 @@ impl Poll {
     fn tell(&self, state: &mut State, revived: bool, now: Time) {
         let State { told, known, members, .. } = state;
         if told.worth(known, revived, now, &self.line.office.timing) {
-            members.iter().for_each(|name| self.line.office.nudge.group(name));
+            for name in members.iter() {
+                self.line.office.nudge.group(name);
+            }
         }
     }
 }

@@ -31,10 +31,12 @@ pub(super) fn plan(manage: Manage, group: &str, wanted: &ProductSubscription, fo
         return match manage {
             Manage::Union => Step::Create(Subscription {
                 product_key: product.clone(),
-                flags: wanted.messages.iter().fold(
-                    found.map(|found| found.flags.clone()).unwrap_or_default(),
-                    |flags, message| flags.with(flag(*message)),
-                ),
+                flags: wanted
+                    .messages
+                    .iter()
+                    .fold(found.map(|found| found.flags.clone()).unwrap_or_default(), |flags, message| {
+                        flags.with(flag(*message))
+                    }),
                 group_ids: vec![group.to_owned()],
             }),
             Manage::AddGroup | Manage::Observe => Step::Report(format!(
@@ -175,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_difference_says_what_to_do() {
-        let wanted = ProductSubscription { product_key: "a1".to_owned(), messages: vec![Wanted::DeviceData, Wanted::OtaEvent] };
+        let wanted =
+            ProductSubscription { product_key: "a1".to_owned(), messages: vec![Wanted::DeviceData, Wanted::OtaEvent] };
         let found = Subscription {
             product_key: "a1".to_owned(),
             flags: Flags::of([MessageType::DeviceData]),

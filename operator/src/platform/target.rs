@@ -30,21 +30,30 @@ impl Target {
         let instance = &group.spec.instance;
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let account = given(&instance.account_id).or_else(|| given(&instance.id))?;
+        let endpoint = group.api.clone()?;
+        let region = given(&instance.region).or_else(|| region_of(endpoint.host())).unwrap_or_default();
         Some(Self {
             subject: Subject {
                 account,
-                endpoint: group.api.clone()?,
-                instance: Instance { region: instance.region.clone().unwrap_or_default(), id: given(&instance.id) },
+                endpoint,
+                instance: Instance { region, id: given(&instance.id) },
                 group_id: group.spec.group_id.clone(),
                 ca: group.ca.clone(),
             },
             keys: Arc::new(group.api_keys.clone()),
-            subscriptions: group.spec.subscriptions.as_ref().map(|wanted| Wanted {
-                manage: wanted.manage,
-                products: wanted.products.clone(),
-            }),
+            subscriptions: group
+                .spec
+                .subscriptions
+                .as_ref()
+                .map(|wanted| Wanted { manage: wanted.manage, products: wanted.products.clone() }),
         })
     }
+}
+
+/// The region that an endpoint's name tells: `iot.cn-shanghai.aliyuncs.com`, with or without more labels before the last two.
+fn region_of(host: &str) -> Option<String> {
+    let mut labels = host.strip_suffix(".aliyuncs.com")?.split('.');
+    labels.find(|label| label.contains('-') && !label.starts_with("iot-")).map(str::to_owned)
 }
 
 /// A group of the platform, and where to ask about it.
@@ -118,5 +127,18 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { subject, keys: _, subscriptions } = self;
         f.debug_struct("Target").field("subject", subject).field("subscriptions", subscriptions).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_read_off_the_endpoints_that_name_one() {
+        assert_eq!(region_of("iot.cn-shanghai.aliyuncs.com").as_deref(), Some("cn-shanghai"));
+        assert_eq!(region_of("iot-06z00.iot.ap-southeast-1.aliyuncs.com").as_deref(), Some("ap-southeast-1"));
+        assert_eq!(region_of("iot.aliyuncs.com"), None);
+        assert_eq!(region_of("127.0.0.1"), None);
     }
 }

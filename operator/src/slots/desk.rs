@@ -28,8 +28,8 @@ use crate::time::Time;
 use exchange::Exchange;
 pub use figures::{Figures, GroupFigures, PodFigures, PodState};
 use line::Line;
-pub use record::{Precondition, ReadResult, TableVersion, WriteResult};
 use record::Record;
+pub use record::{Precondition, ReadResult, TableVersion, WriteResult};
 
 /// The least time between two look-ups of one pod.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
@@ -113,6 +113,7 @@ pub struct Hello {
 
 /// How things stand at a sidecar, as far as slots go: see `sluice.control.v1.Report`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "as in the protocol")]
 pub struct Report {
     /// A slot is of use.
     pub wants_slot: bool,
@@ -322,12 +323,11 @@ impl Desk {
         if granted_on.is_some_and(|order| hello.order < order) {
             return Err(StaleHello);
         }
-        let former = match self.lines.get_mut(&uid) {
-            Some(line) => line.reopen(at, stream, hello)?,
-            None => {
-                self.lines.insert(uid.clone(), Line::open(at, stream, hello));
-                None
-            }
+        let former = if let Some(line) = self.lines.get_mut(&uid) {
+            line.reopen(at, stream, hello)?
+        } else {
+            self.lines.insert(uid.clone(), Line::open(at, stream, hello));
+            None
         };
         if let Some(former) = former {
             self.streams.remove(&former);

@@ -90,7 +90,9 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// The ConfigMap has no table in it.
-    #[error("the ConfigMap {name} has no key `{DATA_KEY}`; restore it, or delete the ConfigMap when no pod of the group runs")]
+    #[error(
+        "the ConfigMap {name} has no key `{DATA_KEY}`; restore it, or delete the ConfigMap when no pod of the group runs"
+    )]
     Missing {
         /// The ConfigMap.
         name: String,
@@ -163,7 +165,8 @@ impl Table {
         }
         let name = group.config_map_name();
         let Some(stored) = stored else { return Err(TableError::Missing { name }) };
-        let unreadable = |error: serde_json::Error| TableError::Unreadable { name: name.clone(), cause: error.to_string() };
+        let unreadable =
+            |error: serde_json::Error| TableError::Unreadable { name: name.clone(), cause: error.to_string() };
         let Version { schema_version: found } = serde_json::from_str(stored).map_err(unreadable)?;
         if found != u64::from(SCHEMA_VERSION) {
             return Err(TableError::Schema { name, found });
@@ -230,7 +233,8 @@ impl Table {
             }
             before = *epoch;
         }
-        (self.next_epoch <= before).then(|| format!("the grant {before} is not older than the next, {}", self.next_epoch))
+        (self.next_epoch <= before)
+            .then(|| format!("the grant {before} is not older than the next, {}", self.next_epoch))
     }
 }
 

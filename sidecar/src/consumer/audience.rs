@@ -34,16 +34,15 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
                 }
             }
             Command::Detach(attachment) => self.detach(now, attachment),
-            Command::Drain { within, reply } => match self.drained {
-                Some(handed_back) => {
+            Command::Drain { within, reply } => {
+                if let Some(handed_back) = self.drained {
                     // Whoever asked may be gone.
                     let _ = reply.send(handed_back);
-                }
-                None => {
+                } else {
                     self.drain_waits.push(reply);
                     self.drain(Some(now + within));
                 }
-            },
+            }
         }
     }
 
@@ -69,9 +68,6 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         if let Some(stream) = self.streams.get_mut(attachment) {
             let resumed = self.ledger.stream_back(now, stream.id, resume);
             info!(client_id, resumed = resumed.messages, "stream attached");
-        }
-        if self.streams.len() == 1 {
-            self.unread_since = now;
         }
         // An attempt that begins is told to all.
         if !self.connect_idle(now) {

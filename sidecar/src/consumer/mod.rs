@@ -14,7 +14,6 @@ pub(crate) mod tests;
 mod turn;
 mod uplink;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

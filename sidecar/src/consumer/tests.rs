@@ -2,6 +2,7 @@
 
 mod seats;
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use sluice_cloud::sign::SaslCredentials;

@@ -3,47 +3,42 @@
 //!
 //! It never stops the consumer: whatever becomes of the broker, links that stand go on.
 
+mod heard;
+mod permits;
+mod reach;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::seq::SliceRandom as _;
 use sluice_cloud::sign::SaslCredentials;
-use sluice_proto::control::PROTOCOLS;
-use sluice_proto::control::v1::{self, broker_message, sidecar_message};
+use sluice_proto::control::v1::{self, sidecar_message};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::warn;
 
+use self::reach::SILENCE;
 use super::alone::{Alone, Next};
 use super::asks::{Ask, BrokerPermits};
-use super::dial::{self, Dial, Replica};
-use super::line::{Line, LineError, LineEvent};
+use super::dial::{Dial, Replica};
+use super::line::{Line, LineError};
 use super::report;
-use super::requests::{LAPSE, Requests};
-use super::seat::{Grant, Order, Seat, Standing};
+use super::requests::Requests;
+use super::seat::{Order, Seat, Standing};
 use super::status::{ControlPhase, ControlStatus};
 use super::terms::{Endpoint, Terms};
 use super::time::{Clock, Time};
-use crate::amqp::fault::Renew;
 use crate::backoff::Backoff;
 use crate::consumer::Snapshot;
 use crate::ledger::Policy;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::orders::{Orders, Seating};
-use crate::permit::Permit;
 use crate::readiness::Readiness;
-
-/// A broker pings every 5 s when it has nothing else to say. One that is not heard for so long is given up.
-const SILENCE: Duration = Duration::from_secs(20);
 
 /// What has changed is reported at once, but not more often than that.
 const REPORT_APART: Duration = Duration::from_millis(50);
-
-/// More slots than a pod is ever given.
-const MOST_SLOTS: usize = 64;
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -126,11 +121,15 @@ pub struct Control<D, C> {
     terms: Option<Terms>,
     /// The longest idle time-out that any link may have been opened with.
     longest_idle: Duration,
+    /// The file tells of attempts that were made alone.
+    remembers: bool,
     connector: Option<Arc<C>>,
     standing_by: String,
     bad_policy: String,
-    /// Why there is no stream, as it was last logged.
+    /// Why there is no stream.
     reason: String,
+    /// What was last logged of that.
+    last_error: Option<LineError>,
     replica: String,
     reported: Option<v1::Report>,
     reported_at: Time,
@@ -146,7 +145,6 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
         let (readiness, readiness_told) = watch::channel(Readiness::default());
         let control = Self {
             alone: Alone::new(clock.now(), &settings.remembered),
-            settings,
             clock,
             dial: Arc::new(dial),
             desk,
@@ -164,15 +162,18 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
             heard: Time(0),
             terms: None,
             longest_idle: Duration::ZERO,
+            remembers: !settings.remembered.is_empty(),
             connector: None,
             standing_by: AWAY.to_owned(),
             bad_policy: String::new(),
             reason: String::new(),
+            last_error: None,
             replica: String::new(),
             reported: None,
             reported_at: Time(0),
             figures_due: Time::NEVER,
             tally: report::Tally::default(),
+            settings,
         };
         (control, Told { status: status_told, readiness: readiness_told })
     }
@@ -209,8 +210,19 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
         self.publish_orders();
         self.keep_line(at);
         self.serve_asks(at);
+        self.forget_attempts(at);
         self.report(at);
         self.publish_status(at);
+    }
+
+    /// Once no attempt of its own is of interest any more, a successor need not know of any.
+    fn forget_attempts(&mut self, at: Time) {
+        if self.remembers && !self.alone.attempted(at) {
+            self.remembers = false;
+            if let Err(error) = self.settings.memory.save(&[]) {
+                warn!(%error, "a successor will take connect attempts for recent that are not");
+            }
+        }
     }
 
     fn wake_at(&self) -> Time {
@@ -293,295 +305,6 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
             self.desk.orders.send_replace(Arc::new(Orders { number, seat, connector, policy }));
         }
     }
-
-    // ---- the line ----
-
-    /// Begins a round that is due, and gives up a broker that is silent.
-    fn keep_line(&mut self, at: Time) {
-        match &self.line {
-            Line::Away(until) if *until <= at => {
-                let dial = Arc::clone(&self.dial);
-                self.line = Line::Resolving(Box::pin(async move { dial.resolve().await }));
-            }
-            Line::Open(open) if self.heard + SILENCE <= at => {
-                let error = LineError::Silent { replica: open.replica.clone(), silence: SILENCE };
-                self.line_lost(at, &error);
-            }
-            _ => {}
-        }
-    }
-
-    fn on_line(&mut self, event: LineEvent) {
-        let at = self.clock.now();
-        match event {
-            LineEvent::Resolved(Ok(mut replicas)) => {
-                // So that not all sidecars try the same one first.
-                replicas.shuffle(&mut rand::rng());
-                self.candidates = replicas.into();
-                self.dial_next(at, None);
-            }
-            LineEvent::Resolved(Err(error)) => self.line_lost(at, &error.into()),
-            LineEvent::Dialed(replica, Ok(channel)) => {
-                let hello = self.hello(at);
-                self.replica = replica.to_string();
-                self.reported = hello.report.clone();
-                match Line::hello(replica, channel, &self.settings.token, hello) {
-                    Ok(line) => self.line = line,
-                    Err(error) => self.line_lost(at, &error),
-                }
-            }
-            LineEvent::Dialed(_, Err(error)) => self.dial_next(at, Some(error.into())),
-            LineEvent::Welcomed(Ok(())) => self.welcomed(at),
-            LineEvent::Welcomed(Err(error)) => self.dial_next(at, Some(error)),
-            LineEvent::Heard(heard) => {
-                self.heard = at;
-                self.alone.heard(at);
-                self.on_message(at, heard);
-            }
-            LineEvent::Ended(error) => self.line_lost(at, &error),
-        }
-    }
-
-    /// Tries the next replica of this round. After the last one the round has failed, for the reason of the first.
-    fn dial_next(&mut self, at: Time, failed: Option<LineError>) {
-        if let Some(error) = &failed {
-            debug!(%error, "no stream to this replica");
-            self.said(error);
-        }
-        match (self.candidates.pop_front(), failed) {
-            (Some(replica), _) => {
-                let (dial, to) = (Arc::clone(&self.dial), replica.clone());
-                self.line = Line::Dialing(replica, Box::pin(async move { dial::open(&*dial, &to).await }));
-            }
-            (None, Some(error)) => self.line_lost(at, &error),
-            (None, None) => self.line = Line::Away(at + self.wait()),
-        }
-    }
-
-    /// There is no stream. What was asked for on it is asked for again on the next.
-    fn line_lost(&mut self, at: Time, error: &LineError) {
-        if let Line::Open(_) = self.line {
-            self.backoff.stood(at.since(self.open_since));
-            self.settings.metrics.broker_up(false);
-        }
-        self.said(error);
-        for slot in self.requests.clear() {
-            self.ask_again(slot, at);
-        }
-        self.candidates.clear();
-        self.reported = None;
-        self.figures_due = Time::NEVER;
-        self.line = Line::Away(at + self.wait());
-    }
-
-    fn wait(&mut self) -> Duration {
-        self.backoff.after_failure(Renew::Connection, rand::random())
-    }
-
-    /// Says aloud why there is no stream, once for every reason.
-    fn said(&mut self, error: &LineError) {
-        let reason = error.to_string();
-        if reason != self.reason {
-            let held = self.seat.held().map_or(0, |grant| grant.epoch);
-            match error {
-                LineError::Dial(_) | LineError::Ended { code: tonic::Code::Unavailable, .. } => {
-                    warn!(%reason, held, "no stream to the broker");
-                }
-                _ => error!(%reason, held, "no stream to the broker"),
-            }
-            self.reason = reason;
-        }
-    }
-
-    fn hello(&mut self, at: Time) -> v1::Hello {
-        let stream = self.seat.open_stream();
-        self.seat.tick(at);
-        v1::Hello {
-            protocol_min: *PROTOCOLS.start(),
-            protocol_max: *PROTOCOLS.end(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            consumer_group: self.settings.group.clone(),
-            process: self.settings.memory.process(),
-            stream,
-            report: Some(report::standing(self.seat.standing(at), &self.consumer.borrow())),
-            attempted_alone: self.alone.attempted(at),
-        }
-    }
-
-    fn welcomed(&mut self, at: Time) {
-        let Line::Open(open) = &self.line else { return };
-        info!(broker = %open.replica, operator = open.welcome.version, stream = open.number, "welcomed by the broker");
-        self.figures_due = at + open.report_every();
-        self.open_since = at;
-        self.heard = at;
-        self.alone.heard(at);
-        self.reason.clear();
-        self.candidates.clear();
-        self.reported_at = at;
-        self.tally = report::Tally::begin(at, &self.settings.metrics, &self.consumer.borrow());
-        self.settings.metrics.broker_up(true);
-    }
-
-    // ---- what the broker says ----
-
-    fn on_message(&mut self, at: Time, message: Option<broker_message::Message>) {
-        let Some(stream) = self.line.open().map(|open| open.number) else { return };
-        match message {
-            Some(broker_message::Message::Policy(policy)) => self.on_policy(policy),
-            Some(broker_message::Message::SlotGranted(granted)) => {
-                let v1::SlotGranted { epoch, mut slots, attempts_alone } = granted;
-                slots.sort_unstable();
-                slots.dedup();
-                if epoch == 0 || slots.is_empty() || slots.len() > MOST_SLOTS {
-                    error!(epoch, slots = slots.len(), "the broker grants what can't be; check the operator's version");
-                    return;
-                }
-                self.standing_by.clear();
-                self.seat.granted(at, stream, Grant { epoch, slots, attempts_alone });
-            }
-            Some(broker_message::Message::StandBy(v1::StandBy { reason })) => {
-                if reason != self.standing_by {
-                    info!(%reason, "standing by");
-                }
-                self.standing_by = reason;
-            }
-            Some(broker_message::Message::Yield(v1::Yield { epoch, drain_ms })) => {
-                info!(epoch, drain_ms, "told to yield");
-                self.seat.yield_up(at, stream, epoch, Duration::from_millis(drain_ms.into()));
-            }
-            Some(broker_message::Message::Permit(permit)) => self.on_permit(at, permit),
-            Some(broker_message::Message::PermitRefused(refused)) => {
-                let v1::PermitRefused { id, reason, retry_after_ms } = refused;
-                if let Some((slot, _)) = self.requests.answered(at, id) {
-                    debug!(slot, %reason, retry_after_ms, "permit refused");
-                    // Those that are refused together don't come back together.
-                    let wait = Duration::from_millis(retry_after_ms.into()).mul_f64(1.0 + 0.25 * rand::random::<f64>());
-                    self.ask_again(slot, at + wait);
-                }
-            }
-            Some(broker_message::Message::Ping(v1::Ping { number })) => {
-                self.say(at, sidecar_message::Message::Pong(v1::Pong { number }));
-            }
-            // It was welcomed already.
-            Some(broker_message::Message::Welcome(_)) => {}
-            None => debug!("the broker said something that this version does not know"),
-        }
-    }
-
-    fn on_policy(&mut self, policy: v1::Policy) {
-        let terms = Terms::try_new(policy).map_err(|error| error.to_string());
-        let known = self.terms.as_ref();
-        let taken = terms.and_then(|terms| {
-            let same = known.is_some_and(|known| known.endpoint == terms.endpoint) && self.connector.is_some();
-            let connector = if same { None } else { Some(Arc::new((self.settings.connector)(&terms.endpoint)?)) };
-            Ok((terms, connector))
-        });
-        match taken {
-            Ok((terms, connector)) => {
-                if let Some(connector) = connector {
-                    info!(host = terms.endpoint.host, port = terms.endpoint.port, "links go here from now on");
-                    self.connector = Some(connector);
-                }
-                self.longest_idle = self.longest_idle.max(terms.endpoint.idle_timeout);
-                self.readiness.send_replace(terms.readiness);
-                self.bad_policy.clear();
-                self.terms = Some(terms);
-            }
-            Err(reason) => {
-                error!(%reason, "the policy before stays in force");
-                self.bad_policy = reason;
-            }
-        }
-    }
-
-    fn on_permit(&mut self, at: Time, permit: v1::Permit) {
-        let v1::Permit { id, user_name, password, usable_ms } = permit;
-        let Some((slot, until)) = self.requests.answered(at, id) else {
-            self.settings.metrics.permit_lapsed();
-            debug!(id, "a permit came too late and is thrown away");
-            return;
-        };
-        let usable = (usable_ms > 0).then(|| Duration::from_millis(usable_ms));
-        let sent = Time(until.0.saturating_sub(u64::try_from(LAPSE.as_millis()).unwrap_or(0)));
-        self.alone.signed(slot, sent, usable);
-        self.settings.metrics.permit_used(false);
-        self.pairs
-            .insert(slot, SaslCredentials { user_name: user_name.clone().into(), password: password.clone().into() });
-        let credentials = SaslCredentials { user_name: user_name.into(), password: password.into() };
-        self.give(slot, credentials, until);
-    }
-
-    // ---- permits ----
-
-    /// Whether the ask is for a slot that is held and in use.
-    fn is_seated(&self, asking: &Asking) -> bool {
-        let place = asking.ask.place;
-        matches!(self.seat.order(), Order::Use(grant) if grant.epoch == place.epoch && grant.slots.contains(&place.slot))
-    }
-
-    fn serve_asks(&mut self, at: Time) {
-        self.asking.retain(|asking| !asking.ask.reply.is_closed());
-        for slot in self.requests.lapsed(at) {
-            self.settings.metrics.permit_lapsed();
-            self.ask_again(slot, at + LAPSE.mul_f64(rand::random()));
-        }
-        let slots: Vec<u32> =
-            self.asking.iter().filter(|asking| self.is_seated(asking)).map(|asking| asking.ask.place.slot).collect();
-        for slot in slots {
-            if self.alone.next_at(at, slot) == Next::At(at) && !self.line.is_greeted() {
-                self.attempt_alone(at, slot);
-            } else {
-                self.request(at, slot);
-            }
-        }
-    }
-
-    /// Asks the broker for a permit, if that has not been done, and is not to wait.
-    fn request(&mut self, at: Time, slot: u32) {
-        let due = |asking: &&mut Asking| asking.ask.place.slot == slot && !asking.sent && asking.not_before <= at;
-        let Some(asking) = self.asking.iter_mut().find(due) else { return };
-        if self.line.open().is_some() {
-            asking.sent = true;
-            let epoch = asking.ask.place.epoch;
-            let id = self.requests.ask(at, slot);
-            self.say(at, sidecar_message::Message::PermitRequest(v1::PermitRequest { id, epoch, slot }));
-        }
-    }
-
-    /// Makes an attempt of its own. A successor of this process must know of it before it is made.
-    fn attempt_alone(&mut self, at: Time, slot: u32) {
-        if !self.alone.attempt(at, slot) {
-            return;
-        }
-        if let Err(error) = self.settings.memory.save(&self.alone.remembered()) {
-            error!(%error, "no attempt is made that could not be remembered");
-            return;
-        }
-        if let Some(pair) = self.pairs.get(&slot) {
-            warn!(slot, "connecting without a permit, as no broker is heard");
-            let credentials = SaslCredentials { user_name: pair.user_name.clone(), password: pair.password.clone() };
-            self.settings.metrics.permit_used(true);
-            self.give(slot, credentials, at + LAPSE);
-        }
-    }
-
-    fn give(&mut self, slot: u32, credentials: SaslCredentials, until: Time) {
-        let wanted = |asking: &Asking| asking.ask.place.slot == slot && self.is_seated(asking);
-        if let Some(place) = self.asking.iter().position(wanted) {
-            let asking = self.asking.swap_remove(place);
-            // A link that is not wanted any more needs no permit.
-            let _ = asking.ask.reply.send(Permit { credentials, until: self.clock.instant(until) });
-        }
-    }
-
-    fn ask_again(&mut self, slot: u32, not_before: Time) {
-        for asking in self.asking.iter_mut().filter(|asking| asking.ask.place.slot == slot) {
-            asking.sent = false;
-            asking.not_before = not_before;
-        }
-    }
-
-    // ---- what the broker is told ----
 
     fn say(&mut self, at: Time, what: sidecar_message::Message) {
         let said = self.line.open().map_or(Ok(()), |open| open.say(what));

@@ -1,6 +1,7 @@
 //! The one stream to a broker, and its life: away, looking for replicas, dialing one after the other, opening, open.
 
 use std::future::Future;
+use std::mem::discriminant;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -93,19 +94,24 @@ fn words(replica: &Replica, code: Code, message: &str) -> String {
         Code::Ok => "ended the stream",
         _ => "ended the stream with an error",
     };
-    let mut text = format!("the broker {replica} {what}");
-    if code != Code::Ok {
-        text.push_str(&format!(" ({code:?}"));
-        if !message.is_empty() {
-            text.push_str(": ");
-            text.extend(message.chars().take(512));
-        }
-        text.push(')');
+    let begin: String = message.chars().take(512).collect();
+    match (code, begin.as_str()) {
+        (Code::Ok, _) => format!("the broker {replica} {what}"),
+        (_, "") => format!("the broker {replica} {what} ({code:?})"),
+        (_, message) => format!("the broker {replica} {what} ({code:?}: {message})"),
     }
-    text
 }
 
 impl LineError {
+    /// Whether the other one says the same of another replica.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ended { code, .. }, Self::Ended { code: other, .. }) => code == other,
+            (Self::Dial(dial), Self::Dial(other)) => discriminant(dial) == discriminant(other),
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
+
     fn ended(replica: &Replica, status: &Status) -> Self {
         Self::Ended { replica: replica.clone(), code: status.code(), message: status.message().to_owned() }
     }
@@ -122,7 +128,7 @@ pub(super) enum Line {
     /// `Hello` is said.
     Opening(Opening),
     /// Welcomed.
-    Open(Open),
+    Open(Box<Open>),
 }
 
 /// A stream that waits for its `Welcome`.
@@ -207,7 +213,7 @@ impl Line {
                 let before = std::mem::replace(self, Self::Away(Time::NEVER));
                 match (before, result) {
                     (Self::Opening(Opening { replica, number, out, .. }), Ok((inbound, welcome))) => {
-                        *self = Self::Open(Open { replica, number, welcome, out, inbound });
+                        *self = Self::Open(Box::new(Open { replica, number, welcome, out, inbound }));
                         LineEvent::Welcomed(Ok(()))
                     }
                     (_, result) => LineEvent::Welcomed(result.map(drop)),
@@ -234,9 +240,10 @@ impl Open {
     }
 
     /// Says no more, and waits until the broker has heard everything.
-    pub(super) async fn end(mut self) {
-        drop(self.out);
-        while let Ok(Some(_)) = self.inbound.message().await {}
+    pub(super) async fn end(self) {
+        let Self { out, mut inbound, .. } = self;
+        drop(out);
+        while let Ok(Some(_)) = inbound.message().await {}
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Limits {
 
 impl Limits {
     /// What is asked for, inside the sidecar's own bounds in messages and bytes; nothing means as much as that.
+    #[must_use]
     pub fn within(self, (messages, bytes): (u32, u64)) -> Self {
         fn bounded<T: Ord + Default>(asked: T, bound: T) -> T {
             if asked == T::default() { bound } else { asked.min(bound) }

@@ -1,4 +1,5 @@
-//! The certificates of one cluster: its authority, the API server's, and one for everyone who logs in with a certificate.
+//! The certificates of one cluster: its authority, the API server's, and one for everyone who logs in with a
+//! certificate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,8 @@ impl Authority {
 
     /// Writes `NAME.pem` and `NAME.key`: a server's certificate for loopback and the names of the API server.
     pub(super) fn write_server(&self, name: &str) -> Result<()> {
-        let names = ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let names =
+            ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -15,7 +15,7 @@ use crate::ports;
 use crate::tools::KubernetesFiles;
 
 /// Who signs service account tokens: what in-cluster clients of a real cluster see, too.
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(super) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// A running control plane.
 #[derive(Debug)]
@@ -39,9 +39,8 @@ struct Settings {
 }
 
 impl ControlPlane {
-    /// Starts everything at once; the programs wait for each other by themselves.
+    /// Starts etcd and the API server.
     pub(super) fn start(files: &'static KubernetesFiles, authority: &Authority, options: &Options) -> Result<Self> {
-        let directory = authority.file("");
         authority.write_server("server")?;
         authority.write_signing_key("accounts")?;
         fs::write(authority.file("audit-policy.json"), audit::POLICY)?;
@@ -50,22 +49,38 @@ impl ControlPlane {
             port: ports::free()?,
             etcd_port: ports::free()?,
             toleration: options.toleration.as_secs(),
-            directory,
+            directory: authority.file(""),
         };
-        let etcd = started(settings.spawn_etcd(&files.etcd)?);
-        let api_server = started(settings.spawn_api_server()?);
+        Ok(Self {
+            scheduler: Mutex::default(),
+            controller_manager: Mutex::default(),
+            etcd: Mutex::new(Some(settings.spawn_etcd(&files.etcd)?)),
+            api_server: Mutex::new(Some(settings.spawn_api_server()?)),
+            settings,
+        })
+    }
+
+    /// Starts controller-manager and scheduler. The API server must be ready: they wait for it, but on a busy machine not
+    /// for long enough.
+    pub(super) fn start_controllers(
+        &self,
+        files: &KubernetesFiles,
+        authority: &Authority,
+        options: &Options,
+    ) -> Result<()> {
         let login = |user: &str| -> Result<String> {
             let identity = authority.client(user, None)?;
-            let kubeconfig = authority.kubeconfig(&settings.url(), &Login::Certificate(&identity), "default");
+            let kubeconfig = authority.kubeconfig(&self.url(), &Login::Certificate(&identity), "default");
             let path = authority.file(&format!("{}.kubeconfig", user.trim_start_matches("system:")));
             fs::write(&path, serde_json::to_vec(&kubeconfig)?)?;
             Ok(format!("--kubeconfig={}", path.display()))
         };
         let manager = login("system:kube-controller-manager")?;
-        let controller_manager =
-            started(settings.spawn_controller_manager(&files.controller_manager, &manager, options)?);
-        let scheduler = started(settings.spawn_scheduler(&files.scheduler, &login("system:kube-scheduler")?)?);
-        Ok(Self { scheduler, controller_manager, api_server, etcd, settings })
+        let manager = self.settings.spawn_controller_manager(&files.controller_manager, &manager, options)?;
+        *lock(&self.controller_manager) = Some(manager);
+        let scheduler = self.settings.spawn_scheduler(&files.scheduler, &login("system:kube-scheduler")?)?;
+        *lock(&self.scheduler) = Some(scheduler);
+        Ok(())
     }
 
     pub(super) fn url(&self) -> String {
@@ -106,10 +121,6 @@ impl ControlPlane {
             *program = None;
         }
     }
-}
-
-fn started(daemon: Daemon) -> Mutex<Option<Daemon>> {
-    Mutex::new(Some(daemon))
 }
 
 fn lock(program: &Mutex<Option<Daemon>>) -> MutexGuard<'_, Option<Daemon>> {

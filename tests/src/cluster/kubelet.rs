@@ -1,27 +1,31 @@
 //! A kubelet that runs processes: a Node of the cluster whose pods are processes of this machine.
 //!
-//! It logs in as a real one does (`system:node:NAME`, so that the Node authorizer and `NodeRestriction` apply), registers a
-//! Node, keeps its Lease, watches the pods that the scheduler binds to it, and does with each what the kubelet does:
-//! volumes, init containers, native sidecars, containers, probes, hooks, restarts with back-off, status; on deletion the
-//! preStop hooks of all containers at once, SIGTERM to the proper containers and then, one by one from the last, to the
-//! sidecars, SIGKILL when the grace period is over, the final status, and only then the deletion of the object.
+//! It logs in as a real one does (`system:node:NAME`, so that the Node authorizer and `NodeRestriction` apply),
+//! registers a Node, keeps its Lease, watches the pods that the scheduler binds to it, and does with each what the
+//! kubelet does: volumes, init containers, native sidecars, containers, probes, hooks, restarts with back-off, status;
+//! on deletion the preStop hooks of all containers at once, SIGTERM to the proper containers and then, one by one from
+//! the last, to the sidecars, SIGKILL when the grace period is over, the final status, and only then the deletion of
+//! the object.
 //!
 //! # What a container is
-//! A process in a group of its own, started from [`Image`]s that the test gives, with exactly the environment of an image
-//! and a pod, beside `PATH`, `HOSTNAME` and `HOME`. When the process ends, what it has left behind in its group is killed.
-//! - **Mounts.** There is no mount namespace: wherever the container's specification says `mountPath`, the folder of the
-//!   volume is put in its place, in commands, arguments and the values of variables, also of hooks and probes. `mountPath:
-//!   /run/sluice` and `--listen=unix:///run/sluice/sluice.sock` fit together; a path that the program has compiled in, or
-//!   finds in a file, does not. [`Kubelet::path`] tells a test where something is. Volumes are emptyDir (on disk, also for
-//!   `medium: Memory`), secret, configMap, downwardAPI, projected (with tokens bound to the pod) and hostPath.
-//! - **Network.** Every pod has an address of its own in 127.0.0.0/8, so that fixed ports do not clash, as long as programs
-//!   listen on the pod's address (`$(POD_IP)` from `status.podIP`).
+//! A process in a group of its own, started from [`Image`]s that the test gives, with exactly the environment of an
+//! image and a pod, beside `PATH`, `HOSTNAME` and `HOME`. When the process ends, what it has left behind in its group
+//! is killed.
+//! - **Mounts.** There is no mount namespace: wherever the container's specification says `mountPath`, the folder of
+//!   the volume is put in its place, in commands, arguments and the values of variables, also of hooks and probes.
+//!   `mountPath: /run/sluice` and `--listen=unix:///run/sluice/sluice.sock` fit together; a path that the program has
+//!   compiled in, or finds in a file, does not. [`Kubelet::path`] tells a test where something is. Volumes are emptyDir
+//!   (on disk, also for `medium: Memory`), secret, configMap, downwardAPI, projected (with tokens bound to the pod) and
+//!   hostPath.
+//! - **Network.** Every pod has an address of its own in 127.0.0.0/8, so that fixed ports do not clash, as long as
+//!   programs listen on the pod's address (`$(POD_IP)` from `status.podIP`).
 //! - **Not there:** users and groups, resource limits, `workingDir`, ephemeral containers, changes of a running pod's
 //!   images, gRPC probes, HTTPS probes. A pod that needs what this kubelet does not know does not start, and says why.
 //!
 //! # What can happen to the machine
-//! [`Kubelet::partition`] cuts the kubelet off from the API server while its processes go on; [`Kubelet::power_off`] ends the
-//! processes as well, and nobody is told; [`Kubelet::recover`] is the end of both. Kubernetes does the rest by itself.
+//! [`Kubelet::partition`] cuts the kubelet off from the API server while its processes go on; [`Kubelet::power_off`]
+//! ends the processes as well, and nobody is told; [`Kubelet::recover`] is the end of both. Kubernetes does the rest by
+//! itself.
 
 mod container;
 mod images;
@@ -254,8 +258,8 @@ impl Kubelet {
         }
     }
 
-    /// Ends a partition, or starts the machine again: the Node is registered if need be, pods that are not wanted any more
-    /// are ended, and the containers of the others are started again if they have ended.
+    /// Ends a partition, or starts the machine again: the Node is registered if need be, pods that are not wanted any
+    /// more are ended, and the containers of the others are started again if they have ended.
     pub fn recover(&self) {
         self.inner.groups.open();
         self.inner.power.send_replace(true);

@@ -24,7 +24,8 @@ const SHOW_BOUND: Duration = Duration::from_secs(10);
 /// The label of nodes, and the node selector of pods: the namespace they belong to.
 pub(super) const NODE_LABEL: &str = "sluice.dev/test-namespace";
 
-/// A namespace that is deleted when the value is dropped. If the test has failed, what happened in it is printed before.
+/// A namespace that is deleted when the value is dropped. If the test has failed, what happened in it is printed
+/// before.
 pub struct Namespace<'cluster> {
     cluster: &'cluster Cluster,
     client: Client,
@@ -132,7 +133,8 @@ impl<'cluster> Namespace<'cluster> {
                 send.send(objects.unwrap_or_else(|error| format!("(cannot ask the API server: {error:#})")))
             });
         }
-        let objects = receive.recv_timeout(SHOW_BOUND).unwrap_or_else(|_| "(the API server does not answer)".to_owned());
+        let objects =
+            receive.recv_timeout(SHOW_BOUND).unwrap_or_else(|_| "(the API server does not answer)".to_owned());
         eprintln!("=== namespace {}\n{objects}", self.name);
         for logs in self.logs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             eprintln!("{}", logs.quote());
@@ -151,6 +153,11 @@ impl Drop for Namespace<'_> {
             runtime.spawn(async move {
                 let namespaces: Api<NamespaceObject> = Api::all(client(kubeconfig?).await?);
                 namespaces.delete(&name, &DeleteParams::background()).await?;
+                // Their kubelets are gone or about to go, and would be waited for.
+                let force = DeleteParams::default().grace_period(0);
+                Api::<Pod>::namespaced(namespaces.into_client(), &name)
+                    .delete_collection(&force, &ListParams::default())
+                    .await?;
                 anyhow::Ok(())
             });
         }

@@ -1,5 +1,5 @@
-//! Where what was fetched or built is kept: a directory for each list of packages on each release, and for each program of
-//! each version, which appears when it is whole.
+//! Where what was fetched or built is kept: a directory for each list of packages on each release, and for each program
+//! of each version, which appears when it is whole.
 
 use std::env;
 use std::fs;
@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::process::output_of;
 
-/// The directory in which `packages` are unpacked, fetched if it is not there. It appears under its name only when whole,
-/// which includes what `complete` adds to it.
+/// The directory in which `packages` are unpacked, fetched if it is not there. It appears under its name only when
+/// whole, which includes what `complete` adds to it.
 pub(super) fn unpacked(name: &str, packages: &[&str], complete: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let home = directory(name, packages)?;
     if !home.exists() {
@@ -40,9 +40,9 @@ fn fetch(home: &Path, packages: &[&str], complete: impl FnOnce(&Path) -> Result<
     }
 }
 
-/// The directory of what `make` makes, which is called if it is not there. It appears under its name only when whole; the
-/// name changes with `pins`, whatever determines the content. One process of this machine makes such a thing at a time, and
-/// the others wait for it.
+/// The directory of what `make` makes, which is called if it is not there. It appears under its name only when whole;
+/// the name changes with `pins`, whatever determines the content. One process of this machine makes such a thing at a
+/// time, and the others wait for it.
 pub(super) fn made(name: &str, pins: &[u8], make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let peers = peers()?;
     let home = peers.join(format!("{name}-{}-{}", env::consts::ARCH, short_hash(&[pins])));
@@ -119,8 +119,8 @@ fn download(directory: &Path, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Where all of this lives: outside the checkout, so that a fresh clone finds it. `SLUICE_CACHE`, or else `sluice` in the
-/// user's cache directory.
+/// Where all of this lives: outside the checkout, so that a fresh clone finds it. `SLUICE_CACHE`, or else `sluice` in
+/// the user's cache directory.
 fn peers() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("SLUICE_CACHE")

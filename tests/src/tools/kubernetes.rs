@@ -1,9 +1,9 @@
 //! Kubernetes' control plane, `kubectl` and Helm: found on the machine, or built once from pinned Go modules.
 //!
-//! What `KUBEBUILDER_ASSETS` names (the convention of controller-runtime's envtest) is taken first, as far as its versions
-//! fit. `setup-envtest` brings `etcd`, `kube-apiserver` and `kubectl` there, but no controller-manager and no scheduler.
-//! What it lacks is built from `tests/tools/`, whose `go.mod` and `go.sum` pin every module, and kept in the cache of
-//! [`super::cache`]; etcd comes from Debian's `etcd-server`, unpacked there.
+//! What `KUBEBUILDER_ASSETS` names (the convention of controller-runtime's envtest) is taken first, as far as its
+//! versions fit. `setup-envtest` brings `etcd`, `kube-apiserver` and `kubectl` there, but no controller-manager and no
+//! scheduler. What it lacks is built from `tests/tools/`, whose `go.mod` and `go.sum` pin every module, and kept in the
+//! cache of [`super::cache`]; etcd comes from Debian's `etcd-server`, unpacked there.
 
 use std::env;
 use std::fs;
@@ -178,7 +178,8 @@ impl Plan {
         let close = |kubectl: Option<Version>, server: Version| {
             kubectl.is_some_and(|kubectl| kubectl.major == server.major && kubectl.minor.abs_diff(server.minor) <= 1)
         };
-        let built = Self { api_server: false, controllers: false, kubectl: close(found.kubectl, pinned), passed_over: None };
+        let built =
+            Self { api_server: false, controllers: false, kubectl: close(found.kubectl, pinned), passed_over: None };
         let Some(server) = found.api_server else { return Ok(built) };
         if server < OLDEST {
             bail!(

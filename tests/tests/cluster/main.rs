@@ -1,8 +1,10 @@
 //! Against a real Kubernetes: API server, controller-manager and scheduler, and kubelets that run processes. One module per
 //! concern.
 
-#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
 mod chart;
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod consume;
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod crd;
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
@@ -15,3 +17,15 @@ mod harness {
 }
 
 mod webhook;
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod credentials;
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod leaders;
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod rollout;
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod scaling;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
@@ -16,11 +16,11 @@ use sluice_operator::certificates::{Certificates, Keeper, Listener, SECRET, trus
 use sluice_operator::inject::{ADMIN_PORT, Resources, Settings};
 use sluice_operator::webhook::{self, Answer, Webhook};
 use sluice_tests::cluster::{Cluster, Options, until};
+use sluice_tests::helm::Release;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 const OPERATOR: &str = "sluice-system";
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sluice");
 const BOUND: Duration = Duration::from_secs(30);
 
 /// A cluster in which the chart is installed, and the webhook beside it.
@@ -30,6 +30,7 @@ struct Installed {
     operator: Client,
     answers: Arc<Mutex<Vec<Answer>>>,
     certificates: Certificates,
+    address: SocketAddr,
     tasks: JoinSet<()>,
 }
 
@@ -39,7 +40,7 @@ impl Installed {
         let client = cluster.client().await?;
         let tcp = TcpListener::bind("127.0.0.1:0").await?;
         let address = tcp.local_addr()?;
-        install(&cluster, address).await?;
+        Release::new(&cluster, OPERATOR, "sluice").install(&values(address, 5))?;
 
         let operator = cluster.account(OPERATOR, "sluice").await?.client().await?;
         let keeper = Keeper::open(operator.clone(), OPERATOR, vec!["127.0.0.1".into()]).await?;
@@ -60,7 +61,7 @@ impl Installed {
         tasks.spawn(async move { drop(axum::serve(listener, webhook::router(webhook)).await) });
         let telling = trust::keep(operator.clone(), "sluice".into(), certificates.clone());
         tasks.spawn(async move { match telling.await {} });
-        let installed = Self { cluster, client, operator, answers, certificates, tasks };
+        let installed = Self { cluster, client, operator, answers, certificates, address, tasks };
         installed.is_trusted().await?;
         Ok(installed)
     }
@@ -101,14 +102,12 @@ impl Installed {
     }
 }
 
-async fn install(cluster: &Cluster, webhook: SocketAddr) -> Result<()> {
-    let mut helm = cluster.helm()?;
-    helm.args(["install", "sluice", CHART, "--namespace", OPERATOR, "--create-namespace", "--set", "replicas=0"]);
-    helm.args(["--set", &format!("webhook.url=https://{webhook}/mutate")]);
-    helm.args(["--set", "broker.addresses={127.0.0.1:8443}"]);
-    let output = tokio::task::spawn_blocking(move || helm.output()).await?.context("helm can't be started")?;
-    ensure!(output.status.success(), "helm install: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+fn values(webhook: SocketAddr, timeout_seconds: u32) -> Value {
+    json!({
+        "replicas": 0,
+        "webhook": {"url": format!("https://{webhook}/mutate"), "timeoutSeconds": timeout_seconds},
+        "broker": {"addresses": ["127.0.0.1:8443"]},
+    })
 }
 
 fn settings() -> Settings {
@@ -122,7 +121,7 @@ fn settings() -> Settings {
     }
 }
 
-fn pod(name: &str, labelled: bool, spec: Value) -> Result<Pod> {
+fn pod(name: &str, labelled: bool, spec: &Value) -> Result<Pod> {
     let labels = if labelled { json!({"sluice.dev/consumer-group": "telemetry"}) } else { json!({}) };
     Ok(serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}, "spec": spec}))?)
 }
@@ -146,7 +145,7 @@ async fn labelled_pods_get_the_sidecar_and_the_api_server_takes_it() {
     let pods = installed.namespace("plant-a", json!({})).await.unwrap();
 
     // Labelled and unlabelled.
-    let created = create(&pods, &pod("labelled", true, app()).unwrap()).await.unwrap();
+    let created = create(&pods, &pod("labelled", true, &app()).unwrap()).await.unwrap();
     assert_eq!(names(&created["spec"]["initContainers"]), ["sluice"]);
     assert_eq!(created["spec"]["containers"][0]["env"][0]["name"], "SLUICE_ADDR");
     assert_eq!(
@@ -161,7 +160,7 @@ async fn labelled_pods_get_the_sidecar_and_the_api_server_takes_it() {
     assert_eq!(installed.answers()[..1], [Answer::Injected]);
     assert!(installed.answers()[1..].iter().all(|answer| *answer == Answer::Unchanged));
     let asked = installed.answers().len();
-    let plain = create(&pods, &pod("plain", false, app()).unwrap()).await.unwrap();
+    let plain = create(&pods, &pod("plain", false, &app()).unwrap()).await.unwrap();
     assert_eq!(plain["spec"].get("initContainers"), None);
     assert_eq!(installed.answers().len(), asked, "nobody asks about a pod without the label");
 
@@ -175,8 +174,8 @@ async fn labelled_pods_get_the_sidecar_and_the_api_server_takes_it() {
 
     // Ephemeral containers come into an injected pod without anybody being asked.
     let asked = installed.answers().len();
-    let debugger = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "debug"}]}});
-    let patch = Patch::Strategic(debugger);
+    let change = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "debug"}]}});
+    let patch = Patch::Strategic(change);
     let debugged =
         pods.patch_subresource("ephemeralcontainers", "labelled", &PatchParams::default(), &patch).await.unwrap();
     let debugged = serde_json::to_value(debugged).unwrap();
@@ -191,7 +190,7 @@ async fn labelled_pods_get_the_sidecar_and_the_api_server_takes_it() {
         ("burstable", json!({"requests": {"cpu": "100m"}}), "Burstable"),
     ] {
         let spec = json!({"containers": [{"name": "app", "image": "app", "resources": resources}]});
-        let created = create(&pods, &pod(name, true, spec).unwrap()).await.unwrap();
+        let created = create(&pods, &pod(name, true, &spec).unwrap()).await.unwrap();
         assert_eq!(created["status"]["qosClass"], class);
         assert_eq!(names(&created["spec"]["initContainers"]), ["sluice"]);
     }
@@ -206,7 +205,7 @@ async fn labelled_pods_get_the_sidecar_and_the_api_server_takes_it() {
             "name": "app", "image": "app", "volumeMounts": [{"name": "sluice-socket", "mountPath": "/run/sluice"}],
         }],
     });
-    let created = create(&pods, &pod("crowded", true, spec).unwrap()).await.unwrap();
+    let created = create(&pods, &pod("crowded", true, &spec).unwrap()).await.unwrap();
     assert_eq!(names(&created["spec"]["initContainers"]), ["prepare", "proxy", "sluice"]);
     let volumes = names(&created["spec"]["volumes"]);
     for name in ["sluice-socket", "sluice-identity", "sluice-socket-2", "sluice-identity-2"] {
@@ -214,7 +213,7 @@ async fn labelled_pods_get_the_sidecar_and_the_api_server_takes_it() {
     }
 
     // Words for who asks for what can't be.
-    let mut misspelt = pod("misspelt", true, app()).unwrap();
+    let mut misspelt = pod("misspelt", true, &app()).unwrap();
     misspelt.labels_mut().insert("sluice.dev/consumer-group".into(), "Telemetry".into());
     let refused = create(&pods, &misspelt).await.unwrap_err().to_string();
     assert!(refused.contains("\"Telemetry\", which can't be the name of a ConsumerGroup"), "{refused}");
@@ -227,7 +226,7 @@ async fn pods_of_a_restricted_namespace_are_still_admitted() {
     let installed = Installed::start().await.unwrap();
     let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let pods = installed.namespace("strict", restricted).await.unwrap();
-    let spec = |user: Value| {
+    let spec = |user: &Value| {
         json!({
             "securityContext": {"runAsNonRoot": true, "runAsUser": user, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
@@ -237,11 +236,11 @@ async fn pods_of_a_restricted_namespace_are_still_admitted() {
         })
     };
     for (name, user) in [("image-user", Value::Null), ("own-user", json!(1000))] {
-        let created = create(&pods, &pod(name, true, spec(user)).unwrap()).await.unwrap();
+        let created = create(&pods, &pod(name, true, &spec(&user)).unwrap()).await.unwrap();
         assert_eq!(names(&created["spec"]["initContainers"]), ["sluice"]);
     }
     // The level is really enforced.
-    let refused = create(&pods, &pod("lax", true, app()).unwrap()).await.unwrap_err().to_string();
+    let refused = create(&pods, &pod("lax", true, &app()).unwrap()).await.unwrap_err().to_string();
     assert!(refused.contains("violates PodSecurity") && !refused.contains("\"sluice\""), "{refused}");
 }
 
@@ -296,11 +295,7 @@ async fn a_bundle_that_somebody_resets_is_put_right() {
     installed.is_trusted().await.unwrap();
 
     // An upgrade of the chart does not touch it.
-    let mut helm = installed.cluster.helm().unwrap();
-    helm.args(["upgrade", "sluice", CHART, "--namespace", OPERATOR, "--reuse-values"]);
-    helm.args(["--set", "webhook.timeoutSeconds=3"]);
-    let output = tokio::task::spawn_blocking(move || helm.output()).await.unwrap().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Release::new(&installed.cluster, OPERATOR, "sluice").upgrade(&values(installed.address, 3)).unwrap();
     let upgraded = configurations.get("sluice").await.unwrap();
     let webhook = &upgraded.webhooks.unwrap()[0];
     assert_eq!(webhook.timeout_seconds, Some(3));
@@ -310,7 +305,7 @@ async fn a_bundle_that_somebody_resets_is_put_right() {
     let user = format!("system:serviceaccount:{OPERATOR}:sluice");
     let mark = installed.cluster.audit().mark(&installed.client).await.unwrap();
     let pods = installed.namespace("plant-b", json!({})).await.unwrap();
-    create(&pods, &pod("labelled", true, app()).unwrap()).await.unwrap();
+    create(&pods, &pod("labelled", true, &app()).unwrap()).await.unwrap();
     installed.cluster.audit().mark(&installed.client).await.unwrap();
     assert!(installed.cluster.audit().writes(&user, mark).unwrap().is_empty());
     installed.check_rights().await.unwrap();

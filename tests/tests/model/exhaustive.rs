@@ -22,10 +22,6 @@ pub(crate) struct Bounded {
     /// How often time passes, and how much of it.
     pub(crate) ticks: u8,
     pub(crate) tick_ms: u64,
-    /// How many pods there can ever be.
-    pub(crate) most_pods: usize,
-    /// Faults come after so many ticks.
-    pub(crate) calm: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,13 +50,10 @@ impl Model for Bounded {
         if place.world.broken.is_some() {
             return;
         }
-        match place.world.steps(&self.scene, self.most_pods).first() {
+        match place.world.steps(&self.scene).first() {
             Some(step) => actions.push(Event::Step(*step)),
             None if place.ticks > 0 => actions.push(Event::Tick),
             None => return,
-        }
-        if self.ticks - place.ticks < self.calm {
-            return;
         }
         let faults = place.world.faults(&self.scene).into_iter();
         actions.extend(faults.filter(|fault| place.faults > 0 || fault.mends()).map(Event::Fault));
@@ -115,6 +108,22 @@ pub(crate) fn check(bounded: Bounded) -> Result<usize, String> {
 
 /// 3 slots, 4 sidecars of 2 ConsumerGroups, 2 operators.
 pub(crate) fn slots(faults: u8, ticks: u8, sabotage: Option<Sabotage>) -> Bounded {
-    let scene = Scene { slots: 3, attempts: 95, pods: 4, per_pod: [1, 1], permits: false, batched: false, sabotage };
-    Bounded { scene, faults, ticks, tick_ms: 20_000, most_pods: 5, calm: 0 }
+    let scene = Scene {
+        slots: 3,
+        attempts: 95,
+        pods: 4,
+        most_pods: 5,
+        per_pod: [1, 1],
+        permits: false,
+        batched: false,
+        sabotage,
+    };
+    Bounded { scene, faults, ticks, tick_ms: 20_000 }
+}
+
+/// 1 slot, 2 sidecars, 2 operators: small enough for more faults.
+pub(crate) fn one_slot(faults: u8, ticks: u8, sabotage: Option<Sabotage>) -> Bounded {
+    let mut bounded = slots(faults, ticks, sabotage);
+    (bounded.scene.slots, bounded.scene.pods, bounded.scene.most_pods) = (1, 2, 3);
+    bounded
 }

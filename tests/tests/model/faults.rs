@@ -107,7 +107,8 @@ impl World {
                 faults.push(if pod.attended { Fault::Detach(place) } else { Fault::Attach(place) });
                 if process.stream.is_none() && !pod.apart {
                     let others = (0..self.operators.len()).filter(|number| {
-                        self.operators[*number].term.is_some() && self.leader().is_none_or(|(leader, _)| leader != *number)
+                        self.operators[*number].term.is_some()
+                            && self.leader().is_none_or(|(leader, _)| leader != *number)
                     });
                     faults.extend(others.map(|number| Fault::DialOther(place, number)));
                 }

@@ -20,45 +20,66 @@ const WELL_MS: u64 = 400_000;
 /// Client slots.
 const SLOTS: u32 = 64;
 
-/// One schedule, made of its seed.
-pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+/// One schedule for 64 slots, made of its seed.
+pub(crate) fn wide(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
     let mut chance = SmallRng::seed_from_u64(seed);
     let pods = chance.random_range(56..72);
     let per_pod = if chance.random_bool(0.2) { [1, 2] } else { [1, 1] };
-    // The limit is as narrow as can be, so that what goes beyond it shows.
+    // The limit is often narrower than need be, so that what goes beyond it shows.
     let attempts = [95, 64, 20, 128, 40].choose(&mut chance).copied().unwrap();
-    let scene = Scene { slots: SLOTS, attempts, pods, per_pod, permits: true, batched: true, sabotage };
-    let mut world = World::new(&scene);
-    let begun = world.now;
+    let scene = Scene { slots: SLOTS, attempts, pods, most_pods: 400, per_pod, permits: true, batched: true, sabotage };
     let wildness = [0.02, 0.1, 0.3].choose(&mut chance).copied().unwrap();
+    schedule(seed, &scene, &mut chance, wildness)
+}
+
+/// One schedule for a few slots, in which the platform refuses nearly always, so that everybody tries to connect whenever
+/// a rule lets it.
+pub(crate) fn narrow(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let mut chance = SmallRng::seed_from_u64(seed);
+    let slots = [1, 2, 3, 8].choose(&mut chance).copied().unwrap();
+    let attempts = chance.random_range(2..12);
+    let pods = usize::try_from(slots).unwrap() + chance.random_range(0..3);
+    let scene = Scene { slots, attempts, pods, most_pods: 30, per_pod: [1, 1], permits: true, batched: true, sabotage };
+    let wildness = [0.05, 0.2, 0.5].choose(&mut chance).copied().unwrap();
+    schedule(seed, &scene, &mut chance, wildness)
+}
+
+fn schedule(seed: u64, scene: &Scene, chance: &mut SmallRng, wildness: f64) -> Result<(), String> {
+    let mut world = World::new(scene);
+    let begun = world.now;
+    let narrow = scene.slots < SLOTS;
+    let verdict = |world: &World| match &world.broken {
+        Some(broken) => Err(format!("seed {seed}, {} ms: {broken}", world.now - begun)),
+        None => Ok(()),
+    };
     while world.now < begun + TROUBLE_MS {
-        let dt = if chance.random_bool(0.1) { chance.random_range(5_000..20_000) } else { chance.random_range(50..3_000) };
-        pass(&mut world, &scene, &mut chance, 0.9, dt);
+        let dt =
+            if chance.random_bool(0.1) { chance.random_range(5_000..20_000) } else { chance.random_range(50..3_000) };
+        pass(&mut world, scene, chance, 0.9, dt);
         if chance.random_bool(wildness) {
-            for _ in 0..chance.random_range(1..8) {
-                let faults = world.faults(&scene);
-                if let Some(fault) = faults.choose(&mut chance) {
-                    world.suffer(&scene, *fault);
+            for _ in 0..chance.random_range(1..if narrow { 3 } else { 8 }) {
+                let faults = world.faults(scene);
+                if let Some(fault) = faults.choose(chance) {
+                    world.suffer(scene, *fault);
                 }
             }
         }
-        // What strikes all at once.
-        if chance.random_bool(wildness / 10.0) {
-            strike(&mut world, &scene, &mut chance);
+        if chance.random_bool(wildness / 8.0) {
+            strike(&mut world, scene, chance);
         }
-        if let Some(broken) = &world.broken {
-            return Err(format!("seed {seed}, {} ms: {broken}", world.now - begun));
+        if narrow && !world.refuses && chance.random_bool(0.1) {
+            world.suffer(scene, Fault::Refuse);
         }
+        verdict(&world)?;
     }
-    mend(&mut world, &scene);
-    let mended = world.now;
-    while world.now < mended + WELL_MS {
-        pass(&mut world, &scene, &mut chance, 1.0, 2_500);
-        if let Some(broken) = &world.broken {
-            return Err(format!("seed {seed}, {} ms: {broken}", world.now - begun));
-        }
+    mend(&mut world, scene);
+    // With a narrow limit it takes its time until everybody has made an attempt.
+    let well_until = world.now + WELL_MS + 130_000 * u64::from(scene.slots / scene.attempts);
+    while world.now < well_until {
+        pass(&mut world, scene, chance, 1.0, 2_500);
+        verdict(&world)?;
     }
-    at_rest(&world, &scene).map_err(|why| format!("seed {seed}: {why}"))
+    at_rest(&world, scene).map_err(|why| format!("seed {seed}: {why}, {scene:?}"))
 }
 
 /// Things happen, in any order, and some not yet; then time passes.
@@ -68,7 +89,7 @@ pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, like
             let lost = world.calls[place].held || world.operators[world.calls[place].operator].deaf;
             world.take(scene, if lost { Step::GiveUp(place) } else { Step::Call(place) });
         }
-        let mut steps = world.steps(scene, 400);
+        let mut steps = world.steps(scene);
         steps.shuffle(chance);
         for step in steps {
             if !matches!(step, Step::Call(_) | Step::GiveUp(_)) && chance.random_bool(likely) {
@@ -88,9 +109,9 @@ pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, like
 fn strike(world: &mut World, scene: &Scene, chance: &mut SmallRng) {
     let all = 0..world.pods.len();
     let some: Vec<usize> = all.filter(|place| world.pods[*place].process.is_some()).collect();
-    match chance.random_range(0..5) {
-        0 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Part(place))),
-        1 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Reunite(place))),
+    match chance.random_range(0..7) {
+        0 | 5 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Part(place))),
+        1 | 6 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Reunite(place))),
         2 => world.suffer(scene, if world.refuses { Fault::Accept } else { Fault::Refuse }),
         3 => {
             let dying = some.into_iter().filter(|_| chance.random_bool(0.5)).collect::<Vec<_>>();
@@ -115,6 +136,9 @@ fn mend(world: &mut World, scene: &Scene) {
         while world.slots < scene.slots {
             world.suffer(scene, Fault::Raise);
         }
+    }
+    for place in 0..world.pods.len() {
+        (world.pods[place].apart, world.pods[place].cut_off) = (false, false);
     }
     let lost: Vec<usize> = (0..world.pods.len()).filter(|place| world.pods[*place].node_lost).collect();
     for place in lost {
@@ -143,8 +167,12 @@ pub(crate) fn at_rest(world: &World, scene: &Scene) -> Result<(), String> {
     Ok(())
 }
 
-/// So many schedules, on all cores. Reports the first that fails.
-pub(crate) fn run_many(count: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
+/// So many schedules, on all cores. Reports one that fails.
+pub(crate) fn run_many(
+    count: u64,
+    schedule: fn(u64, Option<Sabotage>) -> Result<(), String>,
+    sabotage: Option<Sabotage>,
+) -> Result<(), String> {
     let (next, base) = (AtomicU64::new(0), 1);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -154,7 +182,7 @@ pub(crate) fn run_many(count: u64, sabotage: Option<Sabotage>) -> Result<(), Str
                 if number >= count {
                     return Ok(());
                 }
-                run(base + number, sabotage).inspect_err(|_| next.store(count, Ordering::Relaxed))?;
+                schedule(base + number, sabotage).inspect_err(|_| next.store(count, Ordering::Relaxed))?;
             }
         };
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();

@@ -20,10 +20,6 @@ pub(crate) enum Sabotage {
     Precondition,
     /// A leader whose Lease has run out does nothing: here it does not look.
     Lease,
-    /// The table is read consistently: here it comes from an old cache.
-    ConsistentRead,
     /// A slot is given back when the platform knows that its links are closed: here as soon as they are lost.
     Linger,
-    /// A permit lapses 5 s after it was asked for: here it does not.
-    Lapse,
 }

@@ -9,8 +9,8 @@ use sluice_sidecar::control::seat::{Grant, Order};
 
 use super::sabotage::Sabotage;
 use super::world::{
-    Call, Connection, Down, IDLE, LEASE_MS, Outcome, RENEWED_WITHIN_MS, Scene, Stream, Term, Up, What, World, group_ref,
-    platform_group, slot, stream_id,
+    Call, Connection, Down, IDLE, LEASE_MS, Outcome, RENEWED_WITHIN_MS, Scene, Stream, Term, Up, What, World,
+    group_ref, platform_group, slot, stream_id,
 };
 
 /// A stream on which nothing comes through is given up after so long.
@@ -49,7 +49,7 @@ pub(crate) enum Step {
 
 impl World {
     /// All that can happen, in an order of its own.
-    pub(crate) fn steps(&self, scene: &Scene, most_pods: usize) -> Vec<Step> {
+    pub(crate) fn steps(&self, scene: &Scene) -> Vec<Step> {
         let mut steps = Vec::new();
         for (place, call) in self.calls.iter().enumerate() {
             let lost = call.held || self.operators[call.operator].deaf;
@@ -73,14 +73,15 @@ impl World {
             }
         }
         for (number, operator) in self.operators.iter().enumerate() {
-            if operator.term.as_ref().is_some_and(|term| self.now >= term.valid_until) {
+            if !scene.without(Sabotage::Lease)
+                && operator.term.as_ref().is_some_and(|term| self.now >= term.valid_until)
+            {
                 steps.push(Step::Notice(number));
             }
         }
         if self.lease.is_none_or(|(_, expires)| self.now >= expires) {
-            let free = (0..self.operators.len()).filter(|number| {
-                !self.operators[*number].deaf && self.operators[*number].term.is_none()
-            });
+            let free = (0..self.operators.len())
+                .filter(|number| !self.operators[*number].deaf && self.operators[*number].term.is_none());
             let former = self.lease.map(|(holder, _)| holder);
             let mut free: Vec<usize> = free.collect();
             free.sort_by_key(|number| Some(*number) == former);
@@ -107,7 +108,7 @@ impl World {
         }
         let there = self.pods.iter().filter(|pod| pod.exists && !pod.deleting && !pod.ended && !pod.node_lost);
         let of: Vec<usize> = there.map(|pod| pod.group).collect();
-        if of.len() < scene.pods && self.pods.len() < most_pods {
+        if of.len() < scene.pods && self.pods.len() < scene.most_pods {
             let fewer = usize::from(of.iter().filter(|group| **group == 0).count() > of.len() / 2);
             steps.push(Step::Create(fewer));
         }
@@ -178,7 +179,12 @@ impl World {
             let since = self.streams[place].stuck_since;
             self.streams[place].stuck_since = if stuck { since.or(Some(now - ms)) } else { None };
         }
-        let dead: Vec<u64> = self.streams.iter().filter(|stream| stream.stuck_since.is_some_and(|since| now - since >= KEEPALIVE_MS)).map(|stream| stream.id).collect();
+        let dead: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|stream| stream.stuck_since.is_some_and(|since| now - since >= KEEPALIVE_MS))
+            .map(|stream| stream.id)
+            .collect();
         for id in dead {
             self.hang_up_sidecar(scene, id);
             self.hang_up_operator(scene, id);
@@ -249,9 +255,6 @@ impl World {
     /// The API server does what a call asks for.
     pub(crate) fn carry_out(&mut self, scene: &Scene, place: usize) {
         let outcome = match &self.calls[place].what {
-            What::Read if scene.without(Sabotage::ConsistentRead) => {
-                Outcome::Read(self.stored_before.clone().or_else(|| self.stored.clone()))
-            }
             What::Read => Outcome::Read(self.stored.clone()),
             What::Write { table, precondition } => {
                 let met = match (precondition, &self.stored) {
@@ -261,7 +264,7 @@ impl World {
                 };
                 if met || scene.without(Sabotage::Precondition) {
                     self.version += 1;
-                    self.stored_before = self.stored.replace((table.clone(), self.version));
+                    self.stored = Some((table.clone(), self.version));
                     Outcome::Written(self.version)
                 } else {
                     Outcome::Conflict
@@ -356,7 +359,8 @@ impl World {
         let Some(stream) = self.stream_mut(id) else { return };
         let (place, process, number) = (stream.pod, stream.process, stream.number);
         let Some(message) = stream.down.pop_front() else { return };
-        let Some(heard) = self.pods[place].process.as_mut().filter(|heard| heard.number == process && heard.stream == Some(id))
+        let Some(heard) =
+            self.pods[place].process.as_mut().filter(|heard| heard.number == process && heard.stream == Some(id))
         else {
             return;
         };
@@ -376,8 +380,6 @@ impl World {
                     heard.asked.remove(&asked);
                     heard.permitted.insert(asked, until.0);
                     heard.alone.signed(asked, local, None);
-                } else if scene.without(Sabotage::Lapse) {
-                    heard.permitted.insert(slot.0, u64::MAX);
                 }
             }
             Down::Say(Say::RefusePermit { id, retry_after, .. }) => {
@@ -592,5 +594,4 @@ impl World {
         });
         self.settle(scene, place);
     }
-
 }

@@ -33,6 +33,8 @@ pub(crate) struct Scene {
     pub(crate) attempts: u32,
     /// Pods that there are at a time.
     pub(crate) pods: usize,
+    /// Pods that there can be in all: others take the place of those that go, until then.
+    pub(crate) most_pods: usize,
     /// `connectionsPerPod` of the ConsumerGroup of this number.
     pub(crate) per_pod: [u32; 2],
     /// Attempts are made one by one, and need permits. Else a link is up as soon as its slot is held.
@@ -60,8 +62,6 @@ pub(crate) struct World {
     pub(crate) slots_before: u32,
     /// The stored table, and its version.
     pub(crate) stored: Option<(Table, u64)>,
-    /// What was stored before that.
-    pub(crate) stored_before: Option<(Table, u64)>,
     pub(crate) version: u64,
     /// Who has the Lease, and when it can be taken from it.
     pub(crate) lease: Option<(usize, u64)>,
@@ -237,7 +237,6 @@ impl World {
             slots: scene.slots,
             slots_before: scene.slots,
             stored: None,
-            stored_before: None,
             version: 0,
             lease: None,
             operators: vec![Operator::default(), Operator::default()],

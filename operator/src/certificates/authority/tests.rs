@@ -92,15 +92,6 @@ fn pem(der: &CertificateDer<'_>) -> String {
 }
 
 #[test]
-fn names_are_those_given_and_those_that_sidecars_are_told() {
-    let strings = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let found =
-        names(&strings(&["hook.svc", "10.0.0.5"]), &strings(&["broker.svc:8443", "10.0.0.5:8443", "[::1]:8443"]));
-    assert_eq!(found, ["hook.svc", "10.0.0.5", "broker.svc", "::1"]);
-    Authority::generate(NOW).unwrap().sign(&found, NOW).unwrap();
-}
-
-#[test]
 fn the_key_is_not_printed() {
     let authority = Authority::generate(NOW).unwrap();
     assert!(!format!("{authority:?}").contains("PRIVATE KEY"));

@@ -56,8 +56,10 @@ pub fn scaled(scale: &ScaleTo) -> Notice {
 fn transition(before: Option<&Condition>, now: &Condition) -> Option<Notice> {
     let bad = now.status == if is_alarm(&now.type_) { "True" } else { "False" };
     let same = before.is_some_and(|before| before.status == now.status && (before.reason == now.reason || !bad));
-    // That nothing is wrong with something new goes without saying, and so does what is not known.
-    let silent = now.status == "Unknown" || (before.is_none() && !bad);
+    // That nothing is wrong with something new goes without saying, and so does what is not known, or was not before an
+    // alarm turned out to be none.
+    let unheard = before.is_none_or(|before| before.status == "Unknown" && is_alarm(&now.type_));
+    let silent = now.status == "Unknown" || (unheard && !bad);
     if same || silent {
         return None;
     }

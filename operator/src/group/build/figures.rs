@@ -24,9 +24,17 @@ mod tests {
 
     #[test]
     fn figures_keep_two_digits() {
-        for (exact, shown) in
-            [(0, 0), (7, 7), (99, 99), (100, 100), (104, 100), (105, 110), (994, 990), (996, 1000), (17_283_456, 17_000_000)]
-        {
+        for (exact, shown) in [
+            (0, 0),
+            (7, 7),
+            (99, 99),
+            (100, 100),
+            (104, 100),
+            (105, 110),
+            (994, 990),
+            (996, 1000),
+            (17_283_456, 17_000_000),
+        ] {
             assert_eq!(round(exact), shown, "{exact}");
         }
         assert_eq!(round_span(1), Duration::from_secs(60));

@@ -1,4 +1,4 @@
-use sluice_crds::status::{ConditionType, Reason};
+use sluice_crds::status::Reason;
 
 use super::*;
 use crate::group::plan::{Advice, Figures};
@@ -50,8 +50,16 @@ fn figures_are_rounded_and_those_of_sidecars_not_taken_back() {
     assert_eq!((full.rate, full.backlog.as_ref().unwrap().messages), (Some(1_200), 120_000));
     assert_eq!(full.backlog.as_ref().unwrap().drain_eta.unwrap().to_string(), "11m");
     let later = of(vec![], 1, &full);
-    assert_eq!((later.slots, later.rate, later.sidecars), (full.slots, full.rate, full.sidecars));
+    let kept = full.clone();
+    assert_eq!((later.slots, later.rate, later.sidecars), (kept.slots, kept.rate, kept.sidecars));
     assert_eq!((later.backlog, later.plan), (None, None));
+    let wait = |kind| verdict(kind, None, Reason::FiguresStale);
+    let waiting = of(vec![wait(ConditionType::Scaling), wait(ConditionType::BacklogExpiring)], 1, &full);
+    assert_eq!(
+        (waiting.backlog, waiting.plan),
+        (full.backlog, full.plan),
+        "whoever has just begun to lead knows no better"
+    );
 }
 
 #[test]
@@ -84,16 +92,20 @@ fn events_tell_of_changes_once() {
 
 #[test]
 fn an_alarm_is_bad_when_it_is_true() {
-    let alarm = |truth, reason| of(vec![verdict(ConditionType::AtCapacity, Some(truth), reason)], 1, &ConsumerGroupStatus::default());
+    let alarm = |truth, reason| {
+        of(vec![verdict(ConditionType::AtCapacity, Some(truth), reason)], 1, &ConsumerGroupStatus::default())
+    };
     let (calm, loud) = (alarm(Truth::False, Reason::WithinCapacity), alarm(Truth::True, Reason::SlotsExhausted));
     assert_eq!(notices(&ConsumerGroupStatus::default(), &calm, &[]), []);
+    assert_eq!(notices(&alarm(Truth::Unknown, Reason::WithinCapacity), &calm, &[]), []);
     assert!(notices(&calm, &loud, &[])[0].warning);
     assert!(!notices(&loud, &calm, &[])[0].warning);
 }
 
 #[test]
 fn what_is_wrong_with_pods_is_told_again_only_when_it_is_something_else() {
-    let advice = |pods: &str| Advice { reason: "GracePeriodTooShort", message: format!("it is too short (pods {pods})") };
+    let advice =
+        |pods: &str| Advice { reason: "GracePeriodTooShort", message: format!("it is too short (pods {pods})") };
     let with = |message: &str| {
         let mut verdicts = ready(Truth::True, Reason::Consuming);
         verdicts[0].message = message.to_owned();

@@ -21,7 +21,9 @@ pub(super) fn subscriptions(group: &Validated, world: &World) -> Option<Verdict>
     group.spec.subscriptions.as_ref()?;
     let platform = world.platform.as_ref();
     Some(match platform.and_then(|platform| platform.subscriptions.as_ref()) {
-        Some(Synced::Yes) => Verdict::new(KIND, Truth::True, Reason::InSync, "the platform's subscriptions are as wanted"),
+        Some(Synced::Yes) => {
+            Verdict::new(KIND, Truth::True, Reason::InSync, "the platform's subscriptions are as wanted")
+        }
         Some(Synced::No(words)) => Verdict::new(KIND, Truth::False, Reason::Missing, words),
         Some(Synced::Unknown(words)) => Verdict::new(KIND, Truth::Unknown, Reason::PlatformUnreachable, words),
         None => Verdict::unless_known(KIND, Reason::PlatformUnreachable, not_asked(platform.map(|p| &p.api))),
@@ -35,31 +37,34 @@ fn not_asked(api: Option<&Evidence>) -> String {
     }
 }
 
-pub(super) fn capacity(world: &World, decision: Option<&Decision>) -> Option<Verdict> {
+pub(super) fn capacity(world: &World, decision: Option<&Decision>) -> Verdict {
     const KIND: ConditionType = ConditionType::AtCapacity;
     let Some(view) = &world.sidecars else {
-        return Some(Verdict::unless_known(KIND, Reason::WithinCapacity, "the sidecars have not reported yet"));
+        return Verdict::unless_known(KIND, Reason::WithinCapacity, "the sidecars have not reported yet");
     };
     let standby = view.pods.values().filter(|sidecar| sidecar.seat == Seat::StandBy).count();
     // An unverified group has one slot for a probe: its pods stand by for another reason, which `CredentialsValid` tells.
     if standby > 0 && view.free == 0 {
         let advice = "scale down, or raise limits.clientSlots if the platform allows more";
         let words = format!("{standby} pods stand by for a client slot; all {} are held: {advice}", view.limit);
-        return Some(Verdict::new(KIND, Truth::True, Reason::SlotsExhausted, words));
+        return Verdict::new(KIND, Truth::True, Reason::SlotsExhausted, words);
     }
     if let Some(decision) = decision.filter(|decision| decision.at_capacity) {
         let words = format!("more pods are wanted than there may be: {}", decision.reason);
-        return Some(Verdict::new(KIND, Truth::True, Reason::ReplicasAtMaximum, words));
+        return Verdict::new(KIND, Truth::True, Reason::ReplicasAtMaximum, words);
     }
-    Some(Verdict::new(KIND, Truth::False, Reason::WithinCapacity, "there is room for more pods"))
+    Verdict::new(KIND, Truth::False, Reason::WithinCapacity, "there is room for more pods")
 }
 
-pub(super) fn expiring(world: &World, decision: Option<&Decision>) -> Option<Verdict> {
+pub(super) fn expiring(group: &Validated, world: &World, decision: Option<&Decision>) -> Option<Verdict> {
     const KIND: ConditionType = ConditionType::BacklogExpiring;
-    let (platform, decision) = (world.platform.as_ref()?, decision?);
-    if platform.figures.is_none() {
-        return Some(Verdict::unless_known(KIND, Reason::PlatformUnreachable, not_asked(Some(&platform.api))));
-    }
+    // Without an OpenAPI nobody will ever tell of a backlog.
+    group.api.as_ref()?;
+    let platform = world.platform.as_ref();
+    let (Some(_), Some(decision)) = (platform.and_then(|platform| platform.figures), decision) else {
+        let words = not_asked(platform.map(|platform| &platform.api));
+        return Some(Verdict::unless_known(KIND, Reason::PlatformUnreachable, words));
+    };
     Some(if decision.expiring {
         let words = "the backlog can't be drained within the day that the platform keeps it: messages will be lost there; \
                      see to it that the applications keep up, or spread the products over more groups";

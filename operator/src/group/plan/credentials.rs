@@ -24,12 +24,16 @@ pub(super) fn verdict(group: &Validated, world: &World) -> Verdict {
             return Verdict::new(KIND, truth, *reason, format!("spec.{field}: {words}"));
         }
     }
+    if all.into_iter().flatten().any(|(standing, _)| *standing == Standing::Pending) {
+        return Verdict::unless_known(KIND, Reason::Unverified, "the keys have not been fetched yet");
+    }
     let shared = world.standings.api.is_none();
     let api = world.platform.as_ref().map(|platform| &platform.api);
     let refusal = world.sidecars.as_ref().and_then(|view| view.refusal.as_ref()).filter(|refusal| refusal.credentials);
     let verified = world.sidecars.as_ref().is_some_and(|view| view.verified);
     if let Some(refusal) = refusal {
-        let words = format!("a link was refused ({}): check the keys and that they have the right iot:sub", refusal.words);
+        let words =
+            format!("a link was refused ({}): check the keys and that they have the right iot:sub", refusal.words);
         return Verdict::new(KIND, Truth::False, Reason::Refused, words);
     }
     if let Some(Evidence::Refused(words)) = api {

@@ -47,6 +47,9 @@ fn assess(world: &World, keys: &Verdict) -> Verdict {
     if up > 0 {
         return say(Truth::True, Reason::Consuming, format!("{up} of {} pods have their links up", all.max(up)));
     }
+    if keys.truth.is_none() {
+        return Verdict::unless_known(KIND, keys.reason, keys.message.clone());
+    }
     if living.is_empty() {
         return match &world.target {
             Some(Target::NotFound | Target::NotScalable(_)) => {
@@ -59,7 +62,8 @@ fn assess(world: &World, keys: &Verdict) -> Verdict {
     if let Some(refusal) = &view.refusal {
         return say(Truth::False, Reason::NotConnected, format!("no link comes up: {}", refusal.words));
     }
-    let words = format!("{all} pods run, and none has its link up yet; a sidecar connects once its application attaches");
+    let words =
+        format!("{all} pods run, and none has its link up yet; a sidecar connects once its application attaches");
     say(Truth::False, Reason::Connecting, words)
 }
 
@@ -103,6 +107,6 @@ fn names(pods: &[&Arc<Pod>]) -> String {
     names.sort_unstable();
     let more = names.len().saturating_sub(NAMED);
     names.truncate(NAMED);
-    let named = names.join(", ");
-    if more > 0 { format!("{named} and {more} more") } else { named }
+    let list = names.join(", ");
+    if more > 0 { format!("{list} and {more} more") } else { list }
 }

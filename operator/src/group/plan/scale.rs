@@ -8,7 +8,7 @@ use crate::group::contest::Contest;
 use crate::group::dereference::{Scale, Target, World};
 use crate::group::pods::Pod;
 use crate::group::validate::Validated;
-use crate::group::view::Seat;
+use crate::group::view::{Seat, Sidecars};
 use crate::scaling::{self, Behavior, Decision, History, PodFigures, Policy, Situation};
 use crate::time::Time;
 
@@ -70,15 +70,18 @@ pub(super) fn decide(group: &Validated, world: &World, history: &mut History, at
     let Some(scale) = found else {
         let name = format!("{} {}", reference.kind, reference.name);
         let decision = assess(group, world, None, history, at);
-        return (decision, match &world.target {
-            Some(Target::NotScalable(why)) => {
-                held(Truth::False, Reason::TargetNotScalable, format!("{name} can't be scaled: {why}"), None)
-            }
-            Some(Target::Unknown(fault)) => {
-                held(Truth::Unknown, Reason::TargetNotFound, format!("{name} could not be read: {fault}"), None)
-            }
-            _ => held(Truth::False, Reason::TargetNotFound, format!("{name} does not exist: create it"), None),
-        });
+        return (
+            decision,
+            match &world.target {
+                Some(Target::NotScalable(why)) => {
+                    held(Truth::False, Reason::TargetNotScalable, format!("{name} can't be scaled: {why}"), None)
+                }
+                Some(Target::Unknown(fault)) => {
+                    held(Truth::Unknown, Reason::TargetNotFound, format!("{name} could not be read: {fault}"), None)
+                }
+                _ => held(Truth::False, Reason::TargetNotFound, format!("{name} does not exist: create it"), None),
+            },
+        );
     };
     if group.spec.scaling.mode == ScalingMode::External {
         let decision = assess(group, world, Some(scale), history, at);
@@ -86,11 +89,14 @@ pub(super) fn decide(group: &Validated, world: &World, history: &mut History, at
     }
     let contest = match &world.contest {
         Contest::None => None,
-        Contest::By(others) => Some((Truth::False, format!(
-            "{others} drives {} {} too, so Sluice leaves it alone: delete one of the two, or set scaling.mode to External \
+        Contest::By(others) => Some((
+            Truth::False,
+            format!(
+                "{others} drives {} {} too, so Sluice leaves it alone: delete one of the two, or set scaling.mode to External \
              and point it at this ConsumerGroup",
-            reference.kind, reference.name
-        ))),
+                reference.kind, reference.name
+            ),
+        )),
         Contest::Unknown => Some((
             Truth::Unknown,
             "HorizontalPodAutoscalers could not be listed yet, and one may drive the workload too".to_owned(),
@@ -141,25 +147,27 @@ fn assess(
     if scale.is_none() || group.spec.scaling.mode == ScalingMode::External {
         policy.pause = scaling::Pause::All;
     }
-    let pods = world.pods.iter().filter(|pod| pod.counts() && pod.sidecar.is_some());
+    let pods = world.pods.iter().filter(|pod| consumes(view, pod));
     let situation = Situation {
         replicas: scale.map_or_else(|| super::conditions::replicas(world), |scale| scale.wanted),
         slots: view.fault.is_none().then(|| view.held_here.saturating_add(view.free)),
-        pods: pods.filter_map(|pod| figures(world, pod, at)).collect(),
+        pods: pods.map(|pod| figures(view, pod, at)).collect(),
         platform: world.platform.as_ref().and_then(|platform| platform.figures),
     };
     Some(scaling::decide(at, &policy, &situation, history))
 }
 
-/// What a pod contributes: nothing if it should not be consuming.
-fn figures(world: &World, pod: &Pod, at: Time) -> Option<Option<PodFigures>> {
-    let not_up =
-        PodFigures { at, up: false, saturation_permille: 0, accepted_per_second: 0, received_per_second: 0 };
-    let Some(sidecar) = world.sidecars.as_ref()?.pods.get(&pod.uid) else { return Some(Some(not_up)) };
-    match sidecar.seat {
-        Seat::StandBy | Seat::Yielded => None,
-        Seat::Away => Some(Some(not_up)),
-        Seat::Holding => Some(sidecar.figures),
+/// Whether a pod should be consuming: one that stands by, or has given way, should not.
+fn consumes(view: &Sidecars, pod: &Pod) -> bool {
+    let seat = view.pods.get(&pod.uid).map(|sidecar| sidecar.seat);
+    pod.counts() && pod.sidecar.is_some() && !matches!(seat, Some(Seat::StandBy | Seat::Yielded))
+}
+
+/// The figures of a pod that should be consuming; `None` if it has a slot and does not report.
+fn figures(view: &Sidecars, pod: &Pod, at: Time) -> Option<PodFigures> {
+    match view.pods.get(&pod.uid) {
+        Some(sidecar) if sidecar.seat == Seat::Holding => sidecar.figures,
+        _ => Some(PodFigures { at, up: false, saturation_permille: 0, accepted_per_second: 0, received_per_second: 0 }),
     }
 }
 
@@ -186,9 +194,9 @@ fn external(group: &Validated, world: &World, scale: &Scale) -> Outcome {
         version: scale.version.clone(),
         reason: reason.clone(),
     });
-    let (truth, word) = if differs && paused { (Truth::False, Reason::Paused) } else { (Truth::True, Reason::External) };
+    let (truth, why) = if differs && paused { (Truth::False, Reason::Paused) } else { (Truth::True, Reason::External) };
     Outcome {
-        verdict: Verdict::new(ConditionType::Scaling, truth, word, reason.clone()),
+        verdict: Verdict::new(ConditionType::Scaling, truth, why, reason.clone()),
         write,
         plan: Some((replicas, reason)),
     }
@@ -209,7 +217,9 @@ pub(super) fn costs(world: &World, write: Option<&ScaleTo>) -> Vec<Cost> {
         let cost = match sidecar.map(|sidecar| sidecar.seat) {
             Some(Seat::Yielded) => Some(YIELDED),
             Some(Seat::StandBy) if view.free == 0 => Some(STANDING_BY),
-            seat if shrinks && (seat != Some(Seat::Holding) || sidecar.is_some_and(|sidecar| sidecar.idle)) => Some(IDLE),
+            seat if shrinks && (seat != Some(Seat::Holding) || sidecar.is_some_and(|sidecar| sidecar.idle)) => {
+                Some(IDLE)
+            }
             // A mark of the last scale-in that missed this pod does no harm until the next one.
             _ if !shrinks && pod.deletion_cost == Some(IDLE) => Some(IDLE),
             _ => None,

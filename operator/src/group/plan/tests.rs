@@ -104,10 +104,22 @@ fn the_openapi_vouches_only_for_the_keys_that_it_is_called_with() {
 #[test]
 fn a_leader_that_has_just_begun_takes_nothing_back() {
     let plan = run(3, |world| world.sidecars = None);
-    for kind in [ConditionType::Ready, ConditionType::CredentialsValid, ConditionType::Scaling, ConditionType::AtCapacity] {
+    let kinds = [
+        ConditionType::Ready,
+        ConditionType::CredentialsValid,
+        ConditionType::Scaling,
+        ConditionType::AtCapacity,
+        ConditionType::BacklogExpiring,
+    ];
+    for kind in kinds {
         assert_eq!(said(&plan, kind).0, None, "{kind}");
     }
     assert_eq!((plan.scale, plan.costs), (None, vec![]));
+    // The sidecars may be back before the keys are.
+    let plan = run(0, |world| world.standings.link = Standing::Pending);
+    for kind in [ConditionType::Ready, ConditionType::CredentialsValid] {
+        assert_eq!(said(&plan, kind).0, None, "{kind}");
+    }
 }
 
 #[test]

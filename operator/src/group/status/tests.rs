@@ -60,10 +60,14 @@ fn a_transition_has_the_time_of_its_change_alone() {
 
 #[test]
 fn what_this_process_wrote_counts_until_the_watch_has_told_of_it() {
-    let (told, wrote) = (status_of(50, true, &ConsumerGroupStatus::default(), 0), status_of(80, true, &ConsumerGroupStatus::default(), 0));
+    let (told, wrote) = (
+        status_of(50, true, &ConsumerGroupStatus::default(), 0),
+        status_of(80, true, &ConsumerGroupStatus::default(), 0),
+    );
     let written = Written { last: Some((12, wrote.clone())), at: Some(AT) };
     assert_eq!(written.present(Some("11"), Some(&told)), wrote);
     assert_eq!(written.present(Some("12"), Some(&told)), told);
     assert_eq!(written.present(Some("13"), Some(&told)), told);
+    assert_eq!(written.present(Some("13"), None), wrote, "one that can't be read is not written for ever");
     assert_eq!(Written::default().present(Some("1"), Some(&told)), told);
 }

@@ -80,7 +80,10 @@ fn a_write_whose_fate_is_unknown_gives_no_right_and_is_looked_up() {
     assert_eq!(election.valid_until(), Time::default());
     assert_eq!(election.next(s(5)), Action::Read);
     election.read(s(5), found("a", 1), 0.0);
-    assert!(matches!(election.next(s(5)), Action::Write(Write { takes_over: false, .. })), "it did arrive: renewed at once");
+    assert!(
+        matches!(election.next(s(5)), Action::Write(Write { takes_over: false, .. })),
+        "it did arrive: renewed at once"
+    );
 }
 
 #[test]
@@ -185,13 +188,16 @@ impl Process {
                 self.request = Some(Request { write, sent: at, read: Found::Failed, outcome: None });
             }
             Some(mut request) if request.outcome.is_none() => {
-                match &request.write {
-                    Some(write) => request.outcome = Some(server.write(Some(&self.name), write)),
-                    None => (request.read, request.outcome) = (server.read(), Some(Outcome::Unknown)),
+                if let Some(write) = &request.write {
+                    request.outcome = Some(server.write(Some(&self.name), write));
+                } else {
+                    (request.read, request.outcome) = (server.read(), Some(Outcome::Unknown));
                 }
                 self.request = Some(request);
             }
-            Some(Request { write: Some(_), sent, outcome: Some(outcome), .. }) => self.election.written(sent, at, outcome),
+            Some(Request { write: Some(_), sent, outcome: Some(outcome), .. }) => {
+                self.election.written(sent, at, outcome);
+            }
             Some(Request { read, .. }) => self.election.read(at, read, 0.5),
         }
     }

@@ -30,10 +30,10 @@ struct Told {
     /// The longest interval between two answers about one group.
     longest: Duration,
     /// Calls that were answered or throttled.
+    /// For how long figures counted at most.
+    lasted: Duration,
     calls: u32,
     answers: u32,
-    /// What is between two calls at the end.
-    pace: Duration,
 }
 
 /// Polls `groups` for `span`; `throttled` says of each call whether it is. Panics if figures are stale when the next ones
@@ -42,11 +42,12 @@ fn simulate(timing: &Timing, groups: usize, span: Duration, mut throttled: impl 
     let mut pace: Pace<usize> = Pace::new(timing.rate);
     let mut cycles = vec![Cycle::new(Time(0)); groups];
     let mut figures: Vec<Option<Time>> = vec![None; groups];
-    let mut events: BinaryHeap<Reverse<(Time, Event)>> = (0..groups).map(|n| Reverse((Time(0), Event::Due(n)))).collect();
+    let mut events: BinaryHeap<Reverse<(Time, Event)>> =
+        (0..groups).map(|n| Reverse((Time(0), Event::Due(n)))).collect();
     let mut tickets = HashMap::new();
     let mut again = vec![false; groups];
     let mut latest = Duration::ZERO;
-    let mut told = Told { longest: Duration::ZERO, calls: 0, answers: 0, pace: Duration::ZERO };
+    let mut told = Told { longest: Duration::ZERO, lasted: Duration::ZERO, calls: 0, answers: 0 };
     let mut now = Time(0);
     while now.since(Time(0)) < span {
         let at = now.since(Time(0));
@@ -80,8 +81,13 @@ fn simulate(timing: &Timing, groups: usize, span: Duration, mut throttled: impl 
                         told.answers += 1;
                         let expected = expected(timing, pace.waiting(), pace.interval());
                         if let Some(figures) = figures[group] {
-                            let stale = stale_at(timing, figures, [expected, latest].into_iter().chain(cycle.interval()));
-                            assert!(now < stale, "figures of {figures} were stale at {stale} when new ones came at {now}");
+                            let stale =
+                                stale_at(timing, figures, [expected, latest].into_iter().chain(cycle.interval()));
+                            told.lasted = told.lasted.max(stale.since(figures));
+                            assert!(
+                                now < stale,
+                                "figures of {figures} were stale at {stale} when new ones came at {now}"
+                            );
                         }
                         pace.report(Outcome::Answered, now.since(Time(0)));
                         figures[group] = Some(now);
@@ -98,7 +104,6 @@ fn simulate(timing: &Timing, groups: usize, span: Duration, mut throttled: impl 
             }
         }
     }
-    told.pace = pace.interval();
     told
 }
 
@@ -125,14 +130,14 @@ proptest! {
     #[test]
     fn throttling_stretches_the_cycle_and_figures_last_longer(groups in 1usize..300) {
         let timing = Timing::default();
-        let span = Duration::from_secs(2_000);
+        let span = Duration::from_secs(3_000);
         let calm = simulate(&timing, groups, span, |_| false);
-        // The platform lets one call in three through.
-        let busy = simulate(&timing, groups, span, |call| call % 3 != 0);
+        // One call in twelve: about what the pace makes good again in the meantime.
+        let busy = simulate(&timing, groups, span, |call| call % 12 == 0);
         prop_assert!(busy.longest > calm.longest, "{:?} and {:?}", busy.longest, calm.longest);
-        prop_assert!(busy.pace > calm.pace);
-        let stale = |told: &Told| stale_at(&timing, Time(0), [expected(&timing, groups, told.pace), told.longest]);
-        prop_assert!(stale(&busy) > stale(&calm));
+        // A minute is the least, which is what a short line gets in any case.
+        prop_assert!(busy.lasted > calm.lasted || (groups < 60 && busy.lasted == calm.lasted));
+        prop_assert!(busy.answers < calm.answers);
     }
 
     #[test]

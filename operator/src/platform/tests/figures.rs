@@ -47,7 +47,12 @@ async fn a_missing_permission_is_said_to_be_one() {
     stage.post("/admin/keys", json!({"id": "testid", "permissions": ["iot:sub"]})).await;
     let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
     stage.poller.register(&telemetry, Some(stage.target(GROUP, &keys)));
-    stage.until_told(&telemetry, |seen| matches!(&seen.api, Evidence::Unreachable(words) if words.contains("grant them"))).await;
+    stage
+        .until_told(
+            &telemetry,
+            |seen| matches!(&seen.api, Evidence::Unreachable(words) if words.contains("grant them")),
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -55,7 +60,8 @@ async fn a_group_that_is_not_there_is_said_not_to_be() {
     let mut stage = Stage::calm().await;
     let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
     stage.poller.register(&telemetry, Some(stage.target("NO_SUCH_GROUP", &keys)));
-    let told = |seen: &PlatformGroup| matches!(&seen.api, Evidence::Unreachable(words) if words.contains("NO_SUCH_GROUP"));
+    let told =
+        |seen: &PlatformGroup| matches!(&seen.api, Evidence::Unreachable(words) if words.contains("NO_SUCH_GROUP"));
     stage.until_told(&telemetry, told).await;
     // A change of the object is followed at once, however long the pause was to be.
     stage.poller.register(&telemetry, Some(stage.target(GROUP, &keys)));
@@ -94,7 +100,6 @@ async fn an_outage_makes_figures_stale_and_is_over_when_it_is_over() {
 async fn who_does_not_lead_asks_nothing_and_knows_nothing() {
     let stage = Stage::calm().await;
     let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
-    let running = tokio::spawn(stage.poller.clone().run());
     stage.poller.register(&telemetry, Some(stage.target(GROUP, &keys)));
     stage.until("polled", |stage| stage.backlog(&telemetry).is_some()).await;
 
@@ -110,7 +115,6 @@ async fn who_does_not_lead_asks_nothing_and_knows_nothing() {
     assert_eq!(stage.poller.group(&telemetry), None, "what was registered belongs to its term");
     stage.poller.register(&telemetry, Some(stage.target(GROUP, &keys)));
     stage.until("polled again", |stage| stage.backlog(&telemetry).is_some()).await;
-    running.abort();
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ async fn everybody_gets_a_turn_and_nobodys_figures_are_stale() {
         stage.poller.register(&name(id), Some(stage.target(id, &keys)));
     }
     let at = |stage: &Stage, id: &String| stage.seen(&name(id)).figures.map(|figures| figures.at);
-    let stale = |stage: &Stage, id: &String| {
+    let is_old = |stage: &Stage, id: &String| {
         let figures = stage.seen(&name(id)).figures;
         figures.is_some_and(|figures| figures.stale_at <= stage.clock.now())
     };
@@ -53,7 +53,7 @@ async fn everybody_gets_a_turn_and_nobodys_figures_are_stale() {
     let begun = stage.clock.now();
     stage
         .until("two rounds more", |stage| {
-            flagged += ids.iter().filter(|id| stale(stage, id)).count();
+            flagged += ids.iter().filter(|id| is_old(stage, id)).count();
             ids.iter().all(|id| at(stage, id) > Some(begun + Duration::from_secs(1)))
         })
         .await;
@@ -67,7 +67,8 @@ async fn throttling_slows_polls_down_and_makes_nothing_stale() {
     let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
     stage.poller.register(&telemetry, Some(stage.target(GROUP, &keys)));
     stage.until_told(&telemetry, |seen| seen.figures.is_some()).await;
-    let lasted = |stage: &Stage| stage.seen(&telemetry).figures.map(|figures| figures.stale_at.since(figures.at)).unwrap();
+    let lasted =
+        |stage: &Stage| stage.seen(&telemetry).figures.map(|figures| figures.stale_at.since(figures.at)).unwrap();
     let calm = lasted(&stage);
 
     stage.post("/admin/api", fault("throttle", 1.5)).await;

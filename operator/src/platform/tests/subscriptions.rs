@@ -14,10 +14,14 @@ const WRITES: [&str; 4] = [
     "DeleteConsumerGroupSubscribeRelation",
 ];
 
-async fn stage() -> Stage {
+fn two_groups() -> Config {
     let groups = vec![GROUP.to_owned(), OTHER.to_owned()];
     let products = vec![PRODUCT.to_owned(), "a1product01".to_owned()];
-    Stage::set(Config { groups, products, ..config() }, hasty()).await
+    Config { groups, products, ..config() }
+}
+
+async fn stage() -> Stage {
+    Stage::set(two_groups(), hasty()).await
 }
 
 fn wanted(manage: Manage, messages: &[MessageType]) -> Wanted {
@@ -36,7 +40,8 @@ impl Stage {
     /// Flags and groups of the product, as the platform has them.
     async fn subscription(&self) -> (Vec<String>, Vec<String>) {
         let all = self.get("/admin/subscriptions").await;
-        let texts = |value: &Value| value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+        let texts =
+            |value: &Value| value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
         let found = all["subscriptions"].as_array().unwrap().iter().find(|found| found["productKey"] == PRODUCT);
         found.map(|found| (texts(&found["flags"]), texts(&found["groups"]))).unwrap_or_default()
     }
@@ -73,7 +78,9 @@ async fn observing_reports_and_never_writes() {
     // Somebody else makes one, for another group; and then adds this one.
     let other = name("other");
     stage.wants(&other, OTHER, &keys, wanted(Manage::Union, &[MessageType::StatusChange]));
-    stage.until_told(&telemetry, |seen| differs(seen, "is not subscribed") && differs(seen, "DeviceDataFlag is off")).await;
+    stage
+        .until_told(&telemetry, |seen| differs(seen, "is not subscribed") && differs(seen, "DeviceDataFlag is off"))
+        .await;
     stage.another_look().await;
     let writes = stage.writes().await;
     assert_eq!((writes, stage.subscription().await.1), (1, vec![OTHER.to_owned()]), "the other's one and none besides");
@@ -93,7 +100,11 @@ async fn add_group_adds_the_group_and_switches_nothing_on() {
     assert_eq!(stage.writes().await, 0);
 
     stage.wants(&name("other"), OTHER, &keys, wanted(Manage::Union, &[MessageType::DeviceData]));
-    stage.until_told(&telemetry, |seen| differs(seen, "DeviceStatusChangeFlag is off") && !differs(seen, "not subscribed")).await;
+    stage
+        .until_told(&telemetry, |seen| {
+            differs(seen, "DeviceStatusChangeFlag is off") && !differs(seen, "not subscribed")
+        })
+        .await;
     let (flags, groups) = stage.subscription().await;
     assert_eq!((flags, groups), (vec!["DeviceDataFlag".to_owned()], vec![OTHER.to_owned(), GROUP.to_owned()]));
     assert_eq!(stage.calls().await.get("CreateConsumerGroupSubscribeRelation"), Some(&1));
@@ -101,33 +112,39 @@ async fn add_group_adds_the_group_and_switches_nothing_on() {
 
 #[tokio::test]
 async fn those_who_unite_their_wishes_undo_nothing_of_each_other() {
-    let mut stage = stage().await;
+    // All of them may call at the same time, and nobody looks again later and mends what was undone.
+    let timing = Timing { rate: Rate::try_new(millis(1), 1_000).unwrap(), subscriptions: LONG, ..hasty() };
+    let stage = Stage::set(two_groups(), timing).await;
     let keys = Keys::of("testsecret");
     let wishes = [MessageType::DeviceData, MessageType::OtaEvent, MessageType::DeviceTag, MessageType::ThingHistory];
-    // All of them see that there is nothing, and go to work at once.
     let names: Vec<GroupRef> = (0..wishes.len()).map(|n| name(&format!("cg-{n}"))).collect();
-    for (n, wish) in wishes.iter().enumerate() {
-        stage.wants(&names[n], if n % 2 == 0 { GROUP } else { OTHER }, &keys, wanted(Manage::Union, &[*wish]));
+    let wish = |manage| {
+        for (n, wish) in wishes.iter().enumerate() {
+            stage.wants(&names[n], if n % 2 == 0 { GROUP } else { OTHER }, &keys, wanted(manage, &[*wish]));
+        }
+    };
+    // Connections are there, and all of them see that there is nothing; then they go to work at once.
+    wish(Manage::Observe);
+    for name in &names {
+        stage.until("looked at", |stage| stage.seen(name).subscriptions.is_some()).await;
     }
+    wish(Manage::Union);
     for name in &names {
         stage.until("synced", |stage| stage.seen(name).subscriptions == Some(Synced::Yes)).await;
     }
     let (flags, mut groups) = stage.subscription().await;
     groups.sort();
-    assert_eq!(flags.len(), 4, "{flags:?}");
+    assert_eq!(flags.len(), wishes.len(), "{flags:?}");
     assert_eq!(groups, [GROUP, OTHER]);
-    // And then there is peace.
-    let writes = stage.writes().await;
-    stage.another_look().await;
-    assert_eq!(stage.writes().await, writes);
-    stage.until_told(&names[0], |seen| seen.subscriptions == Some(Synced::Yes)).await;
+    assert_eq!(stage.writes().await, 4, "one for each wish, and none to mend what another undid");
 }
 
 #[tokio::test]
 async fn what_can_t_be_is_said_in_words() {
     let mut stage = stage().await;
     let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
-    let products = vec![product("a1nowhere00", &[MessageType::DeviceData]), product(PRODUCT, &[MessageType::DeviceData])];
+    let products =
+        vec![product("a1nowhere00", &[MessageType::DeviceData]), product(PRODUCT, &[MessageType::DeviceData])];
     stage.wants(&telemetry, GROUP, &keys, Wanted { manage: Manage::Union, products });
     stage.until_told(&telemetry, |seen| differs(seen, "check the product's key")).await;
     assert_eq!(stage.subscription().await.1, [GROUP], "one product's trouble is not another's");
@@ -138,9 +155,7 @@ async fn what_can_t_be_is_said_in_words() {
     stage.until_told(&telemetry, |seen| differs(seen, "grant them iot:UpdateSubscribeRelation")).await;
 
     stage.post("/admin/keys", json!({"id": "testid", "permissions": ["iot:sub"]})).await;
-    let lost = |seen: &PlatformGroup| {
-        matches!(&seen.subscriptions, Some(Synced::Unknown(words)) if words.contains("iot:QuerySubscribeRelation"))
-    };
+    let lost = |seen: &PlatformGroup| matches!(&seen.subscriptions, Some(Synced::Unknown(words)) if words.contains("iot:QuerySubscribeRelation"));
     stage.until_told(&telemetry, lost).await;
 }
 
@@ -156,4 +171,17 @@ async fn subscriptions_are_kept_in_mind_through_throttling_and_outages() {
     stage.until_told(&telemetry, |seen| matches!(seen.subscriptions, Some(Synced::Unknown(_)))).await;
     stage.post("/admin/api", fault("unavailable", 0.0)).await;
     stage.until_told(&telemetry, |seen| seen.subscriptions == Some(Synced::Yes)).await;
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_whichever_way_the_platform_says_that_there_is_none() {
+    for unsubscribed in ["Failure", "Empty"] {
+        let rules = json!({"unsubscribed": unsubscribed, "callsPerSecond": 100_000, "figuresEvery": "0s"});
+        let open_api: OpenApi = serde_json::from_value(rules).unwrap();
+        let mut stage = Stage::set(Config { open_api, ..two_groups() }, hasty()).await;
+        let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
+        stage.wants(&telemetry, GROUP, &keys, wanted(Manage::Union, &[MessageType::DeviceData]));
+        stage.until_told(&telemetry, |seen| seen.subscriptions == Some(Synced::Yes)).await;
+        assert_eq!(stage.subscription().await, (vec!["DeviceDataFlag".to_owned()], vec![GROUP.to_owned()]));
+    }
 }

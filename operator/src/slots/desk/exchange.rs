@@ -132,8 +132,12 @@ impl Desk {
         }
         let mut moving = self.moving(at, table);
         let limit = usize::try_from(self.limits().slots).unwrap_or(usize::MAX);
-        let mut leaving: Vec<GroupRef> =
-            table.holders.iter().filter(|holder| self.is_leaving(holder)).map(|holder| holder.consumer_group.clone()).collect();
+        let mut leaving: Vec<GroupRef> = table
+            .holders
+            .iter()
+            .filter(|holder| self.is_leaving(holder))
+            .map(|holder| holder.consumer_group.clone())
+            .collect();
         let mut begun: Vec<Exchange> = Vec::new();
         for to in self.in_turn(table) {
             let Some(stream) = self.lines.get(&to).and_then(Line::stream) else { continue };
@@ -142,7 +146,8 @@ impl Desk {
             if served || stream.report.yielded || !self.is_newest(&to) || !self.is_verified(group) {
                 continue;
             }
-            let (Some(member), Some(revision)) = (self.members.get(group), self.facts(&to).and_then(|facts| facts.revision.clone()))
+            let (Some(member), Some(revision)) =
+                (self.members.get(group), self.facts(&to).and_then(|facts| facts.revision.clone()))
             else {
                 continue;
             };
@@ -207,8 +212,10 @@ impl Desk {
     /// The holder is of an older revision, and would hear it if it was told to yield.
     fn can_yield(&self, holder: &Holder, newest: &Revision) -> bool {
         let uid = &holder.pod.uid;
-        let listens = self.lines.get(uid).and_then(Line::stream).is_some_and(|stream| stream.report.held == holder.epoch);
-        let older = self.facts(uid).and_then(|facts| facts.revision.as_ref()).is_some_and(|revision| revision != newest);
+        let listens =
+            self.lines.get(uid).and_then(Line::stream).is_some_and(|stream| stream.report.held == holder.epoch);
+        let older =
+            self.facts(uid).and_then(|facts| facts.revision.as_ref()).is_some_and(|revision| revision != newest);
         let free = self.exchanges.iter().all(|exchange| exchange.from != *uid && exchange.to != *uid);
         listens && older && free && !self.is_leaving(holder)
     }

@@ -48,7 +48,8 @@ impl Desk {
         let count = member.slots_per_pod();
         let limit = usize::try_from(limits.slots).unwrap_or(usize::MAX);
         let holds_already = table.of_pod(uid).is_some();
-        if holds_already || !self.may_probe(table, &stream.consumer_group) || table.held().saturating_add(count) > limit {
+        if holds_already || !self.may_probe(table, &stream.consumer_group) || table.held().saturating_add(count) > limit
+        {
             return false;
         }
         let own = former.map(|back| &back.former.slots);

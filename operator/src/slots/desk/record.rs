@@ -194,15 +194,9 @@ impl Record {
                 self.well();
             }
             ReadResult::Absent => {
-                let table = match self.known.take() {
-                    // Somebody has deleted it. What was known is still true.
-                    Some((table, _)) => table,
-                    None => {
-                        let mut table = Table::new(self.group.clone());
-                        table.next_epoch = table.next_epoch.max(self.least_epoch);
-                        table
-                    }
-                };
+                // Somebody has deleted it, if there was one. What was known is still true.
+                let mut table = self.known.take().map_or_else(|| Table::new(self.group.clone()), |(table, _)| table);
+                table.next_epoch = table.next_epoch.max(self.least_epoch);
                 self.known = Some((table, Precondition::Absent));
                 self.well();
             }

@@ -99,7 +99,8 @@ impl Desk {
         let Some(table) = self.record.certain() else {
             return Err((RefusedBecause::NoTable, NO_TABLE_RETRY));
         };
-        let held = table.of_pod(uid).filter(|holder| holder.epoch == request.epoch && holder.slots.contains(&request.slot));
+        let held =
+            table.of_pod(uid).filter(|holder| holder.epoch == request.epoch && holder.slots.contains(&request.slot));
         let Some(epoch) = held.map(|holder| holder.epoch) else {
             return Err((RefusedBecause::NotHeld, NOT_HELD_RETRY));
         };

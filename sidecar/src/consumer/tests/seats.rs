@@ -163,21 +163,20 @@ async fn a_drain_on_request_ends_streams_and_links_and_leaves_the_process() {
     let (world, link, mut application) = attached().await;
     link.send(Ok(vec![incoming(0)])).unwrap();
     let deliveries = application.deliveries().await;
-    let ask = || async {
+    let ask = || {
         let (reply, answer) = oneshot::channel();
         let drain = Command::Drain { within: Duration::from_secs(20), reply };
-        world.handle.commands.send(drain).await.unwrap();
+        world.handle.commands.try_send(drain).unwrap();
         answer
     };
-    let first = ask().await;
-    let second = ask().await;
+    let (first, second) = (ask(), ask());
     settle_down().await;
     assert!(world.attach("b").await.is_err());
     application.ack(&[deliveries[0].delivery_id]).await;
     assert_eq!(application.results().await.settled, [deliveries[0].delivery_id]);
     assert_eq!(application.end().await.code(), Code::Unavailable);
     drop(application);
-    assert_eq!((first.await, second.await, ask().await.await), (Ok(0), Ok(0), Ok(0)));
+    assert_eq!((first.await, second.await, ask().await), (Ok(0), Ok(0), Ok(0)));
     assert_eq!(world.platform.told().last(), Some(&Told::Closed));
     assert!(!world.consumer.is_finished() && !world.status.borrow().seated);
     let begun = clock::now();

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ pub(super) struct Container {
     pub(super) state: watch::Sender<State>,
     /// When it must be gone, once it is to stop for good.
     order: watch::Sender<Option<Instant>>,
+    begun: AtomicBool,
     ended: watch::Sender<bool>,
     /// Those that must have ended before this one is sent SIGTERM.
     turn: OnceLock<Vec<watch::Receiver<bool>>>,
@@ -105,6 +107,7 @@ impl Container {
             role,
             state: watch::Sender::new(state),
             order: watch::Sender::new(None),
+            begun: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             turn: OnceLock::new(),
             process: Mutex::default(),
@@ -124,9 +127,16 @@ impl Container {
         self.ended.subscribe()
     }
 
-    /// It has never been started, and never will be.
-    pub(super) fn forgo(&self) {
-        self.ended.send_replace(true);
+    /// Its turn has come: [`Self::run`] is about to be called.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// If its turn has never come, it never will.
+    pub(super) fn forgo_unless_begun(&self) {
+        if !self.begun.load(Ordering::Relaxed) {
+            self.ended.send_replace(true);
+        }
     }
 
     /// Makes it stop, and be gone at `deadline`. A later one than is set already changes nothing.
@@ -230,9 +240,11 @@ impl Container {
         let failed = |reason| move |message: String| CannotStart { reason, message };
         let reference = self.spec.image.as_deref().unwrap_or_default();
         let image = pod.kubelet.images.find(reference);
-        let image = image.ok_or_else(|| failed("ErrImagePull")(format!("no image {reference} was given to this kubelet")))?;
+        let image =
+            image.ok_or_else(|| failed("ErrImagePull")(format!("no image {reference} was given to this kubelet")))?;
         self.check_actions().map_err(failed("CreateContainerConfigError"))?;
-        let sources = pod.sources().await.map_err(|error| failed("CreateContainerConfigError")(format!("{error:#}")))?;
+        let sources =
+            pod.sources().await.map_err(|error| failed("CreateContainerConfigError")(format!("{error:#}")))?;
         let mounts = pod.mounts(&self.spec).map_err(failed("CreateContainerConfigError"))?;
         let object = pod.object();
         let facts = Facts { pod: &object, ip: pod.ip };
@@ -260,9 +272,12 @@ impl Container {
     fn check_actions(&self) -> Result<(), String> {
         let Spec { startup_probe, readiness_probe, liveness_probe, lifecycle, .. } = &self.spec;
         let probes = [startup_probe, readiness_probe, liveness_probe].into_iter().flatten();
-        let hooks = lifecycle.iter().flat_map(|Lifecycle { post_start, pre_stop, .. }| [post_start, pre_stop]).flatten();
+        let hooks =
+            lifecycle.iter().flat_map(|Lifecycle { post_start, pre_stop, .. }| [post_start, pre_stop]).flatten();
         if probes.map(Action::of_probe).chain(hooks.map(Action::of_hook)).any(|action| action.is_none()) {
-            return Err("this kubelet knows exec, httpGet and tcpSocket probes, and exec, httpGet and sleep hooks".to_owned());
+            return Err(
+                "this kubelet knows exec, httpGet and tcpSocket probes, and exec, httpGet and sleep hooks".to_owned()
+            );
         }
         Ok(())
     }

@@ -13,15 +13,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image with one program of its own, which is its entry point. Wherever the pod names a program of that file name
-    /// (`["/usr/bin/NAME", "drain"]` in a hook), this one is meant.
+    /// An image with one program of its own, which is its entry point. Wherever the pod names a program of that file
+    /// name (`["/usr/bin/NAME", "drain"]` in a hook), this one is meant.
     pub fn program(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
-        Self {
-            entrypoint: vec![path.display().to_string()],
-            programs: vec![path.to_owned()],
-            ..Self::default()
-        }
+        Self { entrypoint: vec![path.display().to_string()], programs: vec![path.to_owned()], ..Self::default() }
     }
 
     /// An image without an entry point: the pod says what to run, a program of this machine's `PATH`.

@@ -1,10 +1,10 @@
 //! From a container's specification to a process: pure.
 //!
 //! There is no mount namespace. Every mount has a folder of its own on this machine, and wherever the container's
-//! specification says `mountPath` (in `command`, `args`, the values of variables, the commands of probes and hooks), that
-//! folder's path is put in its place: `--listen=unix:///run/sluice/sluice.sock` becomes
-//! `--listen=unix:///tmp/…/v/socket/sluice.sock` in a container that mounts `socket` at `/run/sluice`. What a program has
-//! compiled in, or reads in a file, is not rewritten.
+//! specification says `mountPath` (in `command`, `args`, the values of variables, the commands of probes and hooks),
+//! that folder's path is put in its place: `--listen=unix:///run/sluice/sluice.sock` becomes
+//! `--listen=unix:///tmp/…/v/socket/sluice.sock` in a container that mounts `socket` at `/run/sluice`. What a program
+//! has compiled in, or reads in a file, is not rewritten.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,17 +28,16 @@ impl Mounts {
         Self(mounts)
     }
 
-    /// `text` with every mount path replaced. One counts only as a whole: `/run/sluice` is neither in `/run/sluiced` nor in
-    /// `/var/run/sluice`.
+    /// `text` with every mount path replaced. One counts only as a whole: `/run/sluice` is neither in `/run/sluiced`
+    /// nor in `/var/run/sluice`.
     pub(super) fn rewrite(&self, text: &str) -> String {
         let is_name = |character: char| character.is_alphanumeric() || "-_.".contains(character);
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(next) = rest.chars().next() {
             let begins = !out.ends_with(is_name);
-            let fits = |path: &str| {
-                rest.strip_prefix(path).filter(|after| !path.is_empty() && !after.starts_with(is_name))
-            };
+            let fits =
+                |path: &str| rest.strip_prefix(path).filter(|after| !path.is_empty() && !after.starts_with(is_name));
             let found = self.0.iter().filter(|_| begins).find_map(|(path, folder)| Some((folder, fits(path)?)));
             if let Some((folder, after)) = found {
                 out += folder;
@@ -79,8 +78,9 @@ impl Invocation {
             None if command.is_none() => words.extend(image.arguments.iter().cloned()),
             None => {}
         }
-        Self::from_words(words, image, environment, mounts)
-            .ok_or_else(|| Missing(format!("image {} runs nothing by itself", container.image.as_deref().unwrap_or(""))))
+        Self::from_words(words, image, environment, mounts).ok_or_else(|| {
+            Missing(format!("image {} runs nothing by itself", container.image.as_deref().unwrap_or("")))
+        })
     }
 
     /// A command that a probe or a hook runs in a container, whose process has `environment`.
@@ -148,12 +148,12 @@ fn value(
     let Some(from) = &variable.value_from else {
         return Ok(Some(expand(variable.value.as_deref().unwrap_or_default(), before)));
     };
-    let of_map = |map: Option<&BTreeMap<String, Vec<u8>>>, key: &str, optional: Option<bool>, what: &str| {
-        match map.and_then(|map| map.get(key)) {
-            Some(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
-            None if optional == Some(true) => Ok(None),
-            None => Err(Missing(format!("key {key} in {what}"))),
-        }
+    let of_map = |map: Option<&BTreeMap<String, Vec<u8>>>, key: &str, optional: Option<bool>, what: &str| match map
+        .and_then(|map| map.get(key))
+    {
+        Some(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
+        None if optional == Some(true) => Ok(None),
+        None => Err(Missing(format!("key {key} in {what}"))),
     };
     if let Some(field) = &from.field_ref {
         return facts.field(&field.field_path).map(Some);
@@ -294,7 +294,8 @@ mod tests {
         let missing = |variable: Value| {
             invocation(json!({"name": "a", "env": [variable]}), &Image::program("/app")).unwrap_err().to_string()
         };
-        let of = |name: &str, key: &str| json!({"name": "A", "valueFrom": {"secretKeyRef": {"name": name, "key": key}}});
+        let of =
+            |name: &str, key: &str| json!({"name": "A", "valueFrom": {"secretKeyRef": {"name": name, "key": key}}});
         assert!(missing(of("no", "id")).contains("Secret no"));
         assert!(missing(of("key", "other")).contains("key other in Secret key"));
         let field = json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.hostname"}}});

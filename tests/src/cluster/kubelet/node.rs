@@ -80,9 +80,7 @@ fn micro_time() -> String {
 
 fn status(version: &str) -> Value {
     let now = format!("{:.0}", Timestamp::now());
-    let condition = |type_: &str, status: &str, reason: &str| {
-        json!({"type": type_, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now})
-    };
+    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now});
     // Enough for every test: what pods ask for is not set aside on this machine.
     let resources = json!({"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "4Ti", "pods": "1000"});
     json!({

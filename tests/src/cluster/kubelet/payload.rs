@@ -1,7 +1,7 @@
 //! A volume of files that change under their reader: all at once, as the kubelet's atomic writer does it.
 //!
-//! The files are in a directory `..N`, the link `..data` points there, and every visible name is a link into `..data`. A
-//! change makes another directory and renames the link.
+//! The files are in a directory `..N`, the link `..data` points there, and every visible name is a link into `..data`.
+//! A change makes another directory and renames the link.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -65,7 +65,11 @@ impl Payload {
     /// Adds the links that are missing, and removes those that lead nowhere now.
     fn link(&self, files: &Files) -> io::Result<()> {
         let names = |files: &Files| -> BTreeSet<PathBuf> {
-            files.keys().filter_map(|path| path.components().next()).map(|name| PathBuf::from(name.as_os_str())).collect()
+            files
+                .keys()
+                .filter_map(|path| path.components().next())
+                .map(|name| PathBuf::from(name.as_os_str()))
+                .collect()
         };
         let (old, new) = (self.written.as_ref().map(names).unwrap_or_default(), names(files));
         for name in old.difference(&new) {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::Inner;
-use super::container::{Container, Phase, Role, all_ended};
+use super::container::{Container, Role, all_ended};
 use super::invocation::Mounts;
 use super::journal::Step;
 use super::sources::{Facts, Sources};
@@ -196,8 +196,8 @@ impl PodContext {
         }
     }
 
-    /// Volumes, then init containers and sidecars one after the other, then the containers. Ends when these have ended for
-    /// good, or can't be started.
+    /// Volumes, then init containers and sidecars one after the other, then the containers. Ends when these have ended
+    /// for good, or can't be started.
     async fn start_up(self: &Arc<Self>, running: &mut JoinSet<()>) {
         while let Err(error) = self.update_volumes().await {
             self.note("", Step::Waits(format!("{error:#}")));
@@ -208,7 +208,7 @@ impl PodContext {
             async move { pod.keep_volumes().await }
         });
         for container in self.containers.iter().filter(|container| container.role != Role::App) {
-            running.spawn(Arc::clone(container).run(Arc::clone(self)));
+            self.begin(container, running);
             if container.role == Role::Sidecar {
                 // The sender is the container.
                 let _ = container.state.subscribe().wait_for(|state| state.started).await;
@@ -221,9 +221,14 @@ impl PodContext {
         }
         let apps: Vec<_> = self.containers.iter().filter(|container| container.role == Role::App).collect();
         for app in &apps {
-            running.spawn(Arc::clone(app).run(Arc::clone(self)));
+            self.begin(app, running);
         }
         all_ended(apps.iter().map(|app| app.ended()).collect()).await;
+    }
+
+    fn begin(self: &Arc<Self>, container: &Arc<Container>, running: &mut JoinSet<()>) {
+        container.begin();
+        running.spawn(Arc::clone(container).run(Arc::clone(self)));
     }
 
     /// Waits until the pod is to end.
@@ -241,13 +246,7 @@ impl PodContext {
             self.containers.iter().for_each(|container| container.stop_by(deadline));
         };
         order();
-        for container in &self.containers {
-            let waiting = matches!(container.state.borrow().phase, Phase::Waiting { .. });
-            // One that waits to be started again sees the order and ends; one that was never begun has no one to see it.
-            if waiting && container.state.borrow().last.is_none() && container.process().is_none() {
-                container.forgo();
-            }
-        }
+        self.containers.iter().for_each(|container| container.forgo_unless_begun());
         let all = all_ended(self.containers.iter().map(|container| container.ended()).collect());
         let shorten = async {
             // A second deletion may leave less time.

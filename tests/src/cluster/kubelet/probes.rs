@@ -25,7 +25,8 @@ pub(super) struct Schedule {
 
 impl Schedule {
     pub(super) fn of(probe: &Probe) -> Self {
-        let number = |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
+        let number =
+            |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
         let seconds = |value, default| Duration::from_secs(u64::from(number(value, default)));
         Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0),
@@ -133,4 +134,77 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
         }
     };
     number.and_then(|number| u16::try_from(number).ok()).ok_or_else(|| format!("no port {port:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use serde_json::json;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn inside(port: u16) -> Inside {
+        let ports = json!([{"name": "web", "containerPort": port}]);
+        Inside {
+            container: serde_json::from_value(json!({"name": "app", "ports": ports})).unwrap(),
+            image: super::super::Image::shell(),
+            environment: [("CODE".to_owned(), "7".to_owned())].into(),
+            mounts: super::super::invocation::Mounts::default(),
+            ip: Ipv4Addr::LOCALHOST,
+            directory: std::env::temp_dir(),
+            log: "/dev/null".into(),
+            groups: std::sync::Arc::default(),
+        }
+    }
+
+    /// Answers one request with `answer`; returns the request.
+    async fn answer_once(listener: TcpListener, answer: &str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = vec![0; 1000];
+        let length = stream.read(&mut asked).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&asked[..length]).into_owned()
+    }
+
+    async fn ask(answer: &str) -> (Result<(), String>, String) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let inside = inside(listener.local_addr().unwrap().port());
+        let probe =
+            json!({"httpGet": {"port": "web", "path": "/readyz", "httpHeaders": [{"name": "A", "value": "b"}]}});
+        let action = Action::of_probe(&serde_json::from_value(probe).unwrap()).unwrap();
+        tokio::join!(action.act(&inside), answer_once(listener, answer))
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_200_to_399_is_good() {
+        let (result, asked) = ask("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(result, Ok(()));
+        assert!(asked.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"), "{asked}");
+        assert!(asked.ends_with("A: b\r\n\r\n"), "{asked}");
+        assert!(ask("HTTP/1.1 503 Service Unavailable\r\n\r\n").await.0.unwrap_err().contains("503"));
+        assert!(ask("nonsense").await.0.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_command_is_good_if_it_ends_well_in_time_with_the_containers_variables() {
+        let command = |script: &str| {
+            let hook = json!({"exec": {"command": ["sh", "-c", script]}});
+            Action::of_hook(&serde_json::from_value(hook).unwrap()).unwrap()
+        };
+        assert_eq!(command("true").act(&inside(1)).await, Ok(()));
+        assert!(command("exit $CODE").act(&inside(1)).await.unwrap_err().contains("exit code 7"));
+        let bound = Duration::from_millis(50);
+        assert!(command("sleep 600").act_within(bound, &inside(1)).await.unwrap_err().contains("no end after 50ms"));
+    }
+
+    #[test]
+    fn what_a_probe_does_not_say_is_as_in_kubernetes() {
+        let schedule = Schedule::of(&Probe::default());
+        assert_eq!((schedule.period.as_secs(), schedule.timeout.as_secs()), (10, 1));
+        assert_eq!((schedule.successes, schedule.failures, schedule.initial_delay.as_secs()), (1, 3, 0));
+        assert!(Action::of_probe(&serde_json::from_value(json!({"grpc": {"port": 1}})).unwrap()).is_none());
+    }
 }

@@ -69,7 +69,8 @@ impl Process {
         if state.closed {
             return Err(io::Error::other("the machine is off"));
         }
-        let child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", call.program)))?;
+        let child =
+            command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", call.program)))?;
         let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let id = id.ok_or_else(|| io::Error::other("a process without an ID"))?;
         state.live.insert(id.as_raw_nonzero().get());

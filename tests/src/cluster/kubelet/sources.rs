@@ -99,11 +99,7 @@ fn references(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
     (secrets, config_maps)
 }
 
-fn references_of_container(
-    container: &Container,
-    secrets: &mut BTreeSet<String>,
-    config_maps: &mut BTreeSet<String>,
-) {
+fn references_of_container(container: &Container, secrets: &mut BTreeSet<String>, config_maps: &mut BTreeSet<String>) {
     for from in container.env_from.iter().flatten() {
         secrets.extend(from.secret_ref.iter().map(|secret| secret.name.clone()));
         config_maps.extend(from.config_map_ref.iter().map(|map| map.name.clone()));

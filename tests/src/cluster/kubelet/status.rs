@@ -41,7 +41,8 @@ impl View {
 /// When each condition came to be as it is.
 pub(super) type Since = BTreeMap<String, (bool, Timestamp)>;
 
-/// The status of a pod. `terminal` is set when nothing of it will run again; `since` is carried from one call to the next.
+/// The status of a pod. `terminal` is set when nothing of it will run again; `since` is carried from one call to the
+/// next.
 pub(super) fn pod_status(
     pod: &Pod,
     views: &[View],
@@ -74,9 +75,19 @@ pub(super) fn pod_status(
     };
     let conditions = vec![
         condition("PodReadyToStartContainers", true, "", String::new()),
-        condition("Initialized", initialized, "ContainersNotInitialized", "init containers have not finished".to_owned()),
+        condition(
+            "Initialized",
+            initialized,
+            "ContainersNotInitialized",
+            "init containers have not finished".to_owned(),
+        ),
         condition("ContainersReady", containers_ready, "ContainersNotReady", unready()),
-        condition("Ready", ready, if containers_ready { "ReadinessGatesNotReady" } else { "ContainersNotReady" }, unready()),
+        condition(
+            "Ready",
+            ready,
+            if containers_ready { "ReadinessGatesNotReady" } else { "ContainersNotReady" },
+            unready(),
+        ),
     ];
     let statuses = |init: bool| {
         let of_kind = views.iter().filter(|view| (view.role != Role::App) == init);
@@ -96,7 +107,8 @@ pub(super) fn pod_status(
     }
 }
 
-/// The status as a strategic merge patch. Conditions are merged field by field: what a condition has no more must be said.
+/// The status as a strategic merge patch. Conditions are merged field by field: what a condition has no more must be
+/// said.
 pub(super) fn patch(status: &PodStatus) -> serde_json::Result<Value> {
     let mut patch = serde_json::to_value(status)?;
     for condition in patch["conditions"].as_array_mut().into_iter().flatten() {

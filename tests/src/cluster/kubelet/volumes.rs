@@ -126,9 +126,8 @@ impl Volumes {
 
 /// Empties the volumes that were in memory, as a machine's end does.
 pub(super) fn forget_memory(directory: &Path, pod: &Pod) {
-    let in_memory = |volume: &&Volume| {
-        volume.empty_dir.as_ref().is_some_and(|empty| empty.medium.as_deref() == Some("Memory"))
-    };
+    let in_memory =
+        |volume: &&Volume| volume.empty_dir.as_ref().is_some_and(|empty| empty.medium.as_deref() == Some("Memory"));
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).filter(in_memory) {
         let folder = directory.join(&volume.name);
         // What can't be removed now belongs to the test, which sees it.
@@ -199,8 +198,7 @@ async fn request_token(client: &Client, pod: &Pod, projection: &ServiceAccountTo
         ..TokenRequest::default()
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let answer: TokenRequest =
-        accounts.create_subresource("token", account, &PostParams::default(), &request).await?;
+    let answer: TokenRequest = accounts.create_subresource("token", account, &PostParams::default(), &request).await?;
     let content = answer.status.context("a TokenRequest was answered without a token")?.token;
     // As the kubelet does, when four fifths of its time are over.
     let renew = Instant::now() + Duration::from_secs(lifetime.unsigned_abs()) * 4 / 5;

@@ -23,7 +23,8 @@ async fn a_container_that_is_killed_is_started_again_and_the_restart_is_counted(
     pod_until(&namespace, "app", "is ready", is_ready).await.unwrap();
     let processes = ["sidecar", "app"].map(|name| kubelet.process_id("app", name).unwrap());
     kubelet.kill_container("app", "sidecar", Signal::KILL).unwrap();
-    let again = |pod: &Pod| is_ready(pod) && container(pod, "sidecar").is_some_and(|sidecar| sidecar.restart_count == 1);
+    let again =
+        |pod: &Pod| is_ready(pod) && container(pod, "sidecar").is_some_and(|sidecar| sidecar.restart_count == 1);
     let restarted = pod_until(&namespace, "app", "is ready again", again).await.unwrap();
     let sidecar = container(&restarted, "sidecar").unwrap();
     assert_eq!(sidecar.last_state.unwrap().terminated.unwrap().exit_code, 137);
@@ -58,7 +59,8 @@ async fn a_pod_is_ready_as_long_as_its_readiness_probes_pass() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("probe").await.unwrap();
     let kubelet = namespace.kubelet(images()).await.unwrap();
-    let probe = json!({"exec": {"command": ["test", "-e", "/run/app/ready"]}, "periodSeconds": 1, "failureThreshold": 1});
+    let probe =
+        json!({"exec": {"command": ["test", "-e", "/run/app/ready"]}, "periodSeconds": 1, "failureThreshold": 1});
     let spec = json!({
         "volumes": [{"name": "run", "emptyDir": {}}],
         "containers": [shell_with("app", OBEDIENT, json!({
@@ -94,7 +96,8 @@ async fn an_application_waits_until_its_sidecar_has_started_up() {
         "containers": [shell("app", OBEDIENT)],
     });
     namespace.create::<Pod>(pod("app", &spec)).await.unwrap();
-    let sidecar_runs = |pod: &Pod| container(pod, "sidecar").is_some_and(|sidecar| sidecar.state.unwrap().running.is_some());
+    let sidecar_runs =
+        |pod: &Pod| container(pod, "sidecar").is_some_and(|sidecar| sidecar.state.unwrap().running.is_some());
     let early = pod_until(&namespace, "app", "has its sidecar", sidecar_runs).await.unwrap();
     let app = container(&early, "app").unwrap();
     assert_eq!(app.state.unwrap().waiting.unwrap().reason.as_deref(), Some("PodInitializing"));

@@ -12,7 +12,7 @@ use sluice_tests::cluster::audit::{Mark, Request};
 use sluice_tests::cluster::{Cluster, Options};
 use sluice_tests::process::output_of;
 
-use super::workload::{BOUND, OBEDIENT, images, pod, pod_until, is_ready, runs, shell};
+use super::workload::{BOUND, OBEDIENT, images, is_ready, pod, pod_until, runs, shell};
 
 #[tokio::test]
 async fn kubectl_and_helm_talk_to_the_shared_control_plane() {

@@ -87,7 +87,8 @@ async fn the_pods_of_a_machine_that_is_off_stay_until_the_node_is_declared_out_o
 
     let nodes: Api<Node> = Api::all(namespace.client());
     let taint = json!({"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"});
-    let mut taints = nodes.get(lost.node()).await.unwrap().spec.unwrap().taints.map_or(json!([]), |taints| json!(taints));
+    let mut taints =
+        nodes.get(lost.node()).await.unwrap().spec.unwrap().taints.map_or(json!([]), |taints| json!(taints));
     taints.as_array_mut().unwrap().push(taint);
     let patch = Patch::Merge(json!({"spec": {"taints": taints}}));
     nodes.patch(lost.node(), &PatchParams::default(), &patch).await.unwrap();

@@ -113,20 +113,21 @@ async fn what_does_not_end_in_its_grace_period_is_killed_and_reported_before_the
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("stubborn").await.unwrap();
     let kubelet = namespace.kubelet(images()).await.unwrap();
-    let mut object = pod("app", &json!({
-        "terminationGracePeriodSeconds": 1,
-        "containers": [shell("app", "trap '' TERM; while :; do sleep 0.05; done")],
-    }));
+    let mut object = pod(
+        "app",
+        &json!({
+            "terminationGracePeriodSeconds": 1,
+            "containers": [shell("app", "trap '' TERM; while :; do sleep 0.05; done")],
+        }),
+    );
     // Keeps the object in sight when the kubelet has deleted it.
     object["metadata"]["finalizers"] = json!(["sluice.dev/test"]);
     namespace.create::<Pod>(object).await.unwrap();
     pod_until(&namespace, "app", "is ready", is_ready).await.unwrap();
     namespace.api::<Pod>().delete("app", &DeleteParams::default()).await.unwrap();
-    let ended = pod_until(&namespace, "app", "has ended", |pod| {
-        pod.metadata.deletion_grace_period_seconds == Some(0)
-    })
-    .await
-    .unwrap();
+    let ended = pod_until(&namespace, "app", "has ended", |pod| pod.metadata.deletion_grace_period_seconds == Some(0))
+        .await
+        .unwrap();
     let state = container(&ended, "app").unwrap().state.unwrap().terminated.unwrap();
     assert_eq!((state.exit_code, state.reason.as_deref()), (137, Some("Error")));
     assert_eq!(ended.status.unwrap().phase.as_deref(), Some("Failed"));

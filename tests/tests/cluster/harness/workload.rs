@@ -126,5 +126,8 @@ pub(super) fn runs(process: u32) -> bool {
 
 /// The node that a pod is bound to.
 pub(super) fn node(pod: &Pod) -> String {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| panic!("{} has no node", pod.name_any()))
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.clone())
+        .unwrap_or_else(|| panic!("{} has no node", pod.name_any()))
 }
