@@ -43,9 +43,24 @@ pub fn example() -> Result<&'static Path> {
     Ok(&built()?.example)
 }
 
+/// The binaries, or why there are none.
+static BUILT: OnceLock<Result<Binaries, String>> = OnceLock::new();
+
+/// Has the binaries in this directory used, as they are, and none built. For programs that measure: what they start is
+/// built before. Fails if binaries were asked for before.
+pub fn use_those_in(directory: &Path) -> Result<()> {
+    let binary = |name: &str| directory.join(name);
+    let binaries = Binaries {
+        sidecar: binary("sluice-sidecar"),
+        emulator: binary("sluice-emulator"),
+        operator: binary("sluice-operator"),
+        example: binary("sluice-example-rust"),
+    };
+    BUILT.set(Ok(binaries)).map_err(|_| anyhow!("binaries were used before it was said which"))
+}
+
 /// Builds them all on the first call; the later ones wait for it and share what came of it.
 fn built() -> Result<&'static Binaries> {
-    static BUILT: OnceLock<Result<Binaries, String>> = OnceLock::new();
     BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
 }
 

@@ -12,6 +12,7 @@ pub mod application;
 pub mod binaries;
 pub mod certificates;
 pub mod cluster;
+pub mod crowd;
 pub mod emulator;
 pub mod garbage_peer;
 pub mod helm;

@@ -41,6 +41,10 @@ const UNSIGNED: Duration = Duration::from_secs(10);
 /// A desk that nobody speaks of and that holds nothing is closed after this.
 const CLOSED_AFTER: Duration = Duration::from_secs(60);
 
+/// So long a new leader waits for the sidecars of those that hold slots, before it tells of those that did not come: right
+/// after a change of leadership, their silence means nothing.
+const RETURN: Duration = Duration::from_secs(45);
+
 /// What is told to a clerk.
 pub(super) enum Input {
     /// These ConsumerGroups speak of the group now.
@@ -78,6 +82,8 @@ pub(super) type Inbox = mpsc::UnboundedSender<Input>;
 pub(super) struct Office {
     /// The term of leadership that it is of.
     pub(super) term: u64,
+    /// Since when it has been leading.
+    pub(super) begun: Time,
     pub(super) client: kube::Client,
     pub(super) namespace: String,
     pub(super) clock: Clock,
@@ -118,14 +124,16 @@ pub(super) struct Clerk {
     nodes_asked: HashSet<String>,
     inbox: mpsc::UnboundedReceiver<Input>,
     own: mpsc::WeakUnboundedSender<Input>,
+    begun: Time,
     idle_since: Option<Time>,
 }
 
 impl Clerk {
-    /// Starts the clerk of a platform group; it is reached by what is returned.
-    pub(super) fn start(office: Office, group: PlatformGroup) -> Inbox {
+    /// Starts the clerk of a platform group; it is reached by what is returned. Since `begun`, nobody else has issued
+    /// permits for the group.
+    pub(super) fn start(office: Office, group: PlatformGroup, begun: Time) -> Inbox {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let desk = Desk::new(group, office.clock.now());
+        let desk = Desk::new(group, begun);
         let clerk = Self {
             office,
             desk,
@@ -137,6 +145,7 @@ impl Clerk {
             nodes_asked: HashSet::new(),
             inbox,
             own: sender.downgrade(),
+            begun,
             idle_since: None,
         };
         tokio::spawn(clerk.run());
@@ -500,10 +509,20 @@ impl Clerk {
 
     /// Tells the pipeline how things stand.
     fn publish(&self, now: Time) {
+        if now.since(self.begun) < RETURN && self.awaits_somebody() {
+            return;
+        }
         let seen = view::of(now, &self.desk, self.members.keys(), &self.streams);
         for (name, sidecars) in seen {
             self.office.views.set(name, self.office.term, sidecars, now);
         }
+    }
+
+    /// Somebody holds slots and has not come back yet.
+    fn awaits_somebody(&self) -> bool {
+        let here: HashSet<&PodUid> = self.streams.values().map(|stream| &stream.pod.uid).collect();
+        let holders = self.desk.table().into_iter().flat_map(|table| &table.holders);
+        holders.into_iter().any(|holder| !here.contains(&holder.pod.uid))
     }
 
     /// Nothing is left to do here, and has not been for a while.

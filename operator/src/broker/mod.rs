@@ -148,6 +148,7 @@ impl Broker {
         let Shared { client, namespace, clock, leadership, platform, views, metrics, .. } = &*self.0;
         Office {
             term,
+            begun: clock.now(),
             client: client.clone(),
             namespace: namespace.clone(),
             clock: *clock,
@@ -199,8 +200,12 @@ impl Broker {
             .filter(|(_, registration)| registration.platform() == platform)
             .map(|(name, registration)| (name.clone(), Arc::clone(registration)))
             .collect();
-        let clerk = registry.clerks.get(platform).filter(|clerk| !clerk.is_closed()).cloned();
-        let clerk = clerk.unwrap_or_else(|| Clerk::start(office.clone(), platform.clone()));
+        let clerk = match registry.clerks.get(platform) {
+            Some(clerk) if !clerk.is_closed() => clerk.clone(),
+            // The one before it may have issued permits until now.
+            Some(_) => Clerk::start(office.clone(), platform.clone(), office.clock.now()),
+            None => Clerk::start(office.clone(), platform.clone(), office.begun),
+        };
         // A clerk that closes this very moment is found closed by the next stream, and another is started then.
         let _ = clerk.send(Input::Members(members));
         registry.clerks.insert(platform.clone(), clerk);

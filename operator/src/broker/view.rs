@@ -64,9 +64,13 @@ pub(super) fn of<'a>(
 /// The words of a refusal, unless a link is up: then the credentials work, and what one pod has seen is its own matter.
 fn refusal<'a>(streams: impl Iterator<Item = &'a Stream>) -> Option<Refusal> {
     let mut refusal: Option<Refusal> = None;
-    for link in streams.filter_map(|stream| stream.report.link.as_ref()) {
+    for (report, link) in streams.filter_map(|stream| Some((&stream.report, stream.report.link.as_ref()?))) {
         if link.phase() == Phase::Up {
             return None;
+        }
+        // Who holds no slot has not tried: its reason is why it waits.
+        if report.held_epoch == 0 && !link.credentials_refused {
+            continue;
         }
         let words = || wire::words(&link.reason);
         if link.credentials_refused && refusal.as_ref().is_none_or(|refusal| !refusal.credentials) {

@@ -65,7 +65,11 @@ impl Demand {
             return Some("held: no pod reports yet".to_owned());
         }
         let silent = situation.pods.iter().filter(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH)).count();
-        (silent > 0).then(|| format!("held: {silent} of {} pods have no fresh figures", situation.pods.len()))
+        if silent > 0 {
+            return Some(format!("held: {silent} of {} pods have no fresh figures", situation.pods.len()));
+        }
+        let nobody = situation.pods.iter().flatten().all(|pod| !pod.up);
+        nobody.then(|| "held: no pod has its links up yet".to_owned())
     }
 }
 
@@ -87,7 +91,12 @@ fn awake(
     let work = Work::of(pods);
     let connected = u64::try_from(pods.len()).unwrap_or(u64::MAX);
 
-    let busy = work.busy_pods(policy, connected);
+    // What a pod that is not up will do nobody knows: none is added for it, and none is taken away because of it.
+    let absent = situation.pods.len() as u64 - connected;
+    let busy = match work.busy_pods(policy, connected) {
+        busy if busy < u64::from(current) => work.and_busy(absent).busy_pods(policy, connected + absent).min(u64::from(current)),
+        busy => busy,
+    };
     let mut wish = (
         busy,
         format!("saturation is {} % of {} pods (target {} %)", work.saturation(), connected, policy.target_saturation),
@@ -115,7 +124,7 @@ fn awake(
                 );
             }
             Some(_) => {
-                wish.1 = format!("{}; more pods would not drain the backlog of {} faster", wish.1, backlog.messages)
+                wish.1 = format!("{}; more pods would not drain the backlog of {} faster", wish.1, backlog.messages);
             }
             // Hardly busy, and yet there is a backlog: consumers are not what it waits for, and none goes while it lasts.
             None => {
@@ -148,6 +157,11 @@ impl Work {
             received: sum(|pod| pod.received_per_second),
             accepted: sum(|pod| pod.accepted_per_second),
         }
+    }
+
+    /// The same with so many more pods that are all busy.
+    fn and_busy(&self, pods: u64) -> Self {
+        Self { saturation: self.saturation + 1000 * pods, pods: self.pods + pods, ..*self }
     }
 
     /// The mean, in per cent.

@@ -71,7 +71,8 @@ proptest! {
                 .iter()
                 .map(|pod| pod.map(|pod| PodFigures { at: Time(now.0 - pod.at.0), ..pod }))
                 .collect();
-            let silent = pods.is_empty() || pods.iter().any(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH));
+            let nobody_up = !pods.iter().flatten().any(|pod| pod.up);
+            let silent = nobody_up || pods.iter().any(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH));
             let platform = moment.platform.map(|(age, backlog, backlog_per_minute)| PlatformFigures {
                 at: Time(now.0 - age),
                 stale_at: Time(now.0 - age + 60_000),

@@ -191,6 +191,24 @@ fn missing_or_stale_figures_hold_the_count() {
 }
 
 #[test]
+fn pods_that_are_not_up_yet_are_no_reason_to_take_any_away() {
+    let mut scene = Scene::of(3);
+    for _ in 0..300 {
+        let starting = PodFigures { up: false, ..scene.pod(0, 0) };
+        let decision = scene.look(vec![Some(starting); 3]);
+        assert!(decision.blind && !decision.write, "{}", decision.reason);
+        scene.now = scene.now + Duration::from_secs(5);
+    }
+    // One idle pod is up: the others may be needed as soon as they are.
+    for _ in 0..300 {
+        let starting = PodFigures { up: false, ..scene.pod(0, 0) };
+        let pods = vec![Some(scene.pod(0, 0)), Some(starting), Some(starting)];
+        assert!(!scene.look(pods).write);
+        scene.now = scene.now + Duration::from_secs(5);
+    }
+}
+
+#[test]
 fn bounds_hold_even_without_figures() {
     let mut scene = Scene::of(70);
     scene.slots = None;

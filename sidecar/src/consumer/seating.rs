@@ -106,7 +106,8 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             return;
         }
         self.rate.set_limits(policy.max_in_flight, policy.lease);
-        self.ledger.set_policy(policy.clone());
+        let credit = self.credit();
+        self.ledger.set_policy(policy.clone(), credit);
         let bounds = (policy.max_in_flight, policy.max_in_flight_bytes);
         for (_, stream) in self.streams.iter_mut() {
             stream.limits = stream.asked.within(bounds);

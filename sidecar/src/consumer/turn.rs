@@ -174,6 +174,8 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
 
     /// Gives the links credit for what there is room for, and gives them up if nobody is there to read.
     pub(super) fn grant(&mut self, now: Instant) {
+        let credit = self.credit();
+        self.ledger.outstanding(credit);
         let held = self.ledger.held();
         self.rate.observe(now, std::mem::take(&mut self.acked), &held);
         if self.streams.is_empty() && self.leaving.is_none() && now >= self.unread_since + IDLE {
@@ -192,7 +194,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         // Each slot's link has its share of the window, and all together no more than there is room for.
         let slots = u32::try_from(self.uplinks.len()).unwrap_or(u32::MAX);
         let share = full_window.div_ceil(slots.max(1));
-        let mut granted = self.credit();
+        let mut granted = credit;
         for uplink in &mut self.uplinks {
             let Some((_, source)) = uplink.link.source() else { continue };
             let outstanding = source.outstanding_credit();
@@ -205,7 +207,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
     }
 
     /// How many deliveries the platform may still send, on all links together.
-    fn credit(&mut self) -> u32 {
+    pub(super) fn credit(&mut self) -> u32 {
         let sources = self.uplinks.iter_mut().filter_map(|uplink| uplink.link.source());
         sources.fold(0, |credit, (_, source)| u32::saturating_add(credit, source.outstanding_credit()))
     }

@@ -105,12 +105,21 @@ struct Absent {
     until: Instant,
 }
 
+/// How much may come on credit that was given under an earlier policy.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    messages: usize,
+    bytes: u64,
+}
+
 /// The account. `M` is the message, which the ledger keeps and lends but never reads.
 #[derive(Debug)]
 pub struct Ledger<M> {
     policy: Policy,
     /// Derived from the policy.
     useful: Duration,
+    /// A larger window than the policy's, which the platform was given credit for before the policy changed.
+    promised: Option<Promise>,
     /// The links that are up: few, the latest last.
     links: Vec<LinkEpoch>,
     items: Items<M>,
@@ -128,6 +137,7 @@ impl<M> Ledger<M> {
     pub fn new(policy: Policy, first: LeaseId) -> Self {
         Self {
             useful: policy.useful_lease(),
+            promised: None,
             links: Vec::new(),
             items: Items::new(first),
             transfers: Transfers::new(),
@@ -140,11 +150,23 @@ impl<M> Ledger<M> {
         }
     }
 
-    /// Changes the rules. Deadlines that were given stay; what is held beyond a smaller window stays too.
-    pub fn set_policy(&mut self, policy: Policy) {
+    /// Changes the rules. Deadlines that were given stay; what is held beyond a smaller window stays too, and so does the
+    /// promise of `credit`: what the platform may still send is taken, as it would have been before.
+    pub fn set_policy(&mut self, policy: Policy, credit: u32) {
+        let before = Promise { messages: self.most_messages(), bytes: self.most_bytes() };
         self.useful = policy.useful_lease();
         self.repeats.set_policy(policy.repeats);
         self.policy = policy;
+        self.promised = Some(before);
+        self.outstanding(credit);
+    }
+
+    /// So much credit is outstanding: once all of it fits into the window, nothing larger is promised any more.
+    pub fn outstanding(&mut self, credit: u32) {
+        let owed = self.items.len().max(self.transfers.len()) + credit as usize;
+        if credit == 0 || owed <= self.max_in_flight() {
+            self.promised = None;
+        }
     }
 
     /// The rules in force.
@@ -204,7 +226,7 @@ impl<M> Ledger<M> {
                 self.emit(transfer, Outcome::Accepted);
                 Offered::Repeat
             }
-            Known::InHand(slot) if self.transfers.len() < self.max_in_flight() => {
+            Known::InHand(slot) if self.transfers.len() < self.most_messages() => {
                 self.add_transfer(now, Slot(slot), transfer);
                 Offered::Joined
             }
@@ -345,12 +367,22 @@ impl<M> Ledger<M> {
         self.policy.max_in_flight.clamp(1, u32::MAX >> 1) as usize
     }
 
+    /// The most messages that are taken.
+    fn most_messages(&self) -> usize {
+        self.max_in_flight().max(self.promised.map_or(0, |promise| promise.messages))
+    }
+
+    /// The most bytes that are taken.
+    fn most_bytes(&self) -> u64 {
+        self.policy.max_in_flight_bytes.max(self.promised.map_or(0, |promise| promise.bytes))
+    }
+
     /// Whether one more message of this size is beyond the window.
     fn is_full(&self, size: u32) -> bool {
         let held = self.items.len();
         held > 0
-            && (held.max(self.transfers.len()) >= self.max_in_flight()
-                || self.items.bytes() + u64::from(size) > self.policy.max_in_flight_bytes)
+            && (held.max(self.transfers.len()) >= self.most_messages()
+                || self.items.bytes() + u64::from(size) > self.most_bytes())
     }
 
     fn add_transfer(&mut self, now: Instant, slot: Slot, transfer: Transfer) {

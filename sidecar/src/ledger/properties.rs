@@ -171,7 +171,7 @@ impl World {
                 let lease = Duration::from_secs(lease);
                 self.policy = Policy { lease, max_in_flight, max_in_flight_bytes, ..self.policy.clone() };
                 self.longest_useful = self.longest_useful.max(self.policy.useful_lease());
-                self.ledger.set_policy(self.policy.clone());
+                self.ledger.set_policy(self.policy.clone(), 0);
             }
             Step::HandBackAll => self.hand_back_all(),
         }

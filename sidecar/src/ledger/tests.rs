@@ -443,13 +443,33 @@ fn a_shorter_lease_holds_for_what_comes_and_leaves_what_was_promised() {
     let mut bench = Bench::new();
     let first = bench.offer("a");
     let long = bench.lease(ONE);
-    bench.ledger.set_policy(Policy { lease: Duration::from_secs(10), ..Policy::default() });
+    bench.ledger.set_policy(Policy { lease: Duration::from_secs(10), ..Policy::default() }, 0);
     let second = bench.offer("b");
     let short = bench.lease(ONE);
     assert_eq!(bench.after_secs(10), [(ONE, short)]);
     assert_eq!(bench.settled(), [(second, Outcome::Released)]);
     assert_eq!(bench.after_secs(15), [(ONE, long)]);
     assert_eq!(bench.settled(), [(first, Outcome::Released)]);
+}
+
+#[test]
+fn what_comes_on_credit_of_a_larger_window_is_taken() {
+    let mut bench = Bench::with(Policy { max_in_flight: 4, ..Policy::default() });
+    bench.offer("a");
+    bench.ledger.set_policy(Policy { max_in_flight: 1, ..Policy::default() }, 3);
+    for message in ["b", "c", "d"] {
+        bench.offer(message);
+    }
+    assert_eq!(bench.offer_on(LINK, "e", 10).1, Offered::Overflow, "more than was promised");
+    // Once all that was promised has come, the new window counts.
+    bench.ledger.outstanding(0);
+    let ids: Vec<_> = (0..4).map(|_| bench.lease(ONE)).collect();
+    for id in ids {
+        bench.verdict(ONE, id, ACK);
+    }
+    bench.settled();
+    bench.offer("f");
+    assert_eq!(bench.offer_on(LINK, "g", 10).1, Offered::Overflow);
 }
 
 #[test]

@@ -29,3 +29,9 @@ mod rollout;
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod scaling;
+
+#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
+mod control;
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod words;

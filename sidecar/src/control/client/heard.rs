@@ -77,6 +77,8 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
                 self.longest_idle = self.longest_idle.max(terms.endpoint.idle_timeout);
                 self.readiness.send_replace(terms.readiness);
                 self.bad_policy.clear();
+                let (max_in_flight, lease) = (terms.delivery.max_in_flight, terms.delivery.lease);
+                info!(max_in_flight, ?lease, readiness = ?terms.readiness, "the broker's policy is in force");
                 self.terms = Some(terms);
             }
             Err(reason) => {
