@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::slots::Epoch;
 use crate::time::Time;
 
 /// How long after asking for it a sidecar makes use of a permit.
@@ -28,8 +29,8 @@ const LATER: Duration = Duration::from_secs(10);
 pub struct Log {
     /// When this leader came: nothing is issued until a span after it.
     since: Time,
-    /// When permits were issued; only those of the last span.
-    issued: VecDeque<Time>,
+    /// When permits were issued, and under which grants; only those of the last span.
+    issued: VecDeque<(Time, Epoch)>,
     /// Shares that stay reserved although their holder is gone, and until when.
     leftovers: Vec<(u32, Time)>,
     /// How many have been refused since the last issue lapsed: whom to send when.
@@ -45,6 +46,9 @@ pub enum Full {
     /// The minute's attempts have all been permitted.
     #[error("the connect attempts of this minute are used up")]
     UsedUp,
+    /// This one has had its share.
+    #[error("this grant has had its share of the minute's connect attempts, and others want theirs")]
+    Share,
     /// What is left is kept back.
     #[error("the connect attempts that are left are kept for sidecars that have lost the operator")]
     Reserved,
@@ -57,16 +61,29 @@ impl Log {
     }
 
     /// Issues a permit, if no span gets more than `limit` less what is reserved: `reserved` for holders, and the
-    /// leftovers. Else says why not, and after which time to ask again.
-    pub fn issue(&mut self, at: Time, limit: u32, reserved: u32) -> Result<(), (Full, Duration)> {
+    /// leftovers. Once half of them are issued, no grant gets more than its `share`: one whose attempts all fail must not
+    /// keep the others out. Else says why not, and after which time to ask again.
+    pub fn issue(
+        &mut self,
+        at: Time,
+        (limit, reserved): (u32, u32),
+        (grant, share): (Epoch, u32),
+    ) -> Result<(), (Full, Duration)> {
         self.forget(at);
         let first = self.open_from();
         if at < first {
             return Err((Full::New, first.since(at).max(SOON)));
         }
+        let mut own = self.issued.iter().filter(|(_, to)| *to == grant).map(|(issued, _)| *issued).peekable();
+        if self.count() >= limit / 2
+            && let Some(first) = own.peek().copied()
+            && own.count() >= share as usize
+        {
+            return Err((Full::Share, ((first + SPAN).since(at) + Duration::from_millis(1)).max(SOON)));
+        }
         let reserved = reserved.saturating_add(self.leftovers(at));
         if self.count() < limit.saturating_sub(reserved) {
-            self.issued.push_back(at);
+            self.issued.push_back((at, grant));
             return Ok(());
         }
         if self.count() < limit || self.issued.is_empty() {
@@ -75,7 +92,7 @@ impl Log {
         // The n-th who is refused is sent to where the n-th issue lapses, so that not all come back at once.
         let turn = self.refused % self.issued.len();
         self.refused += 1;
-        let lapses = self.issued.get(turn).map_or(at, |issued| *issued + SPAN);
+        let lapses = self.issued.get(turn).map_or(at, |(issued, _)| *issued + SPAN);
         Err((Full::UsedUp, (lapses.since(at) + Duration::from_millis(1)).max(SOON)))
     }
 
@@ -94,7 +111,7 @@ impl Log {
 
     /// How many were issued in the span that ends now.
     pub fn issued(&self, at: Time) -> usize {
-        self.issued.iter().filter(|issued| at.since(**issued) <= SPAN).count()
+        self.issued.iter().filter(|(issued, _)| at.since(*issued) <= SPAN).count()
     }
 
     /// What stays reserved of holders that are gone.
@@ -107,7 +124,7 @@ impl Log {
     }
 
     fn forget(&mut self, at: Time) {
-        while self.issued.front().is_some_and(|issued| at.since(*issued) > SPAN) {
+        while self.issued.front().is_some_and(|(issued, _)| at.since(*issued) > SPAN) {
             self.issued.pop_front();
             self.refused = self.refused.saturating_sub(1);
         }

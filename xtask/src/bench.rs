@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a message costs the sidecar.
+//! `cargo xtask bench`: what a message costs the sidecar, and what many groups and streams cost the operator.
 
 use std::process::Command;
 
@@ -6,9 +6,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
 
-/// Measure the sidecar's CPU time per message.
+/// Measure the sidecar's CPU time per message, or the operator.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What is measured instead of the sidecar.
+    #[command(subcommand)]
+    what: Option<What>,
     /// Print one JSON line per case, and nothing else.
     #[arg(long)]
     json: bool,
@@ -23,8 +26,43 @@ pub(crate) struct Args {
     only: String,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// The operator with 1,000 ConsumerGroups and with 2,000 control streams.
+    Operator {
+        /// `groups` or `streams`, with what it takes (`groups --help`); both in turn when left out.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        case: Vec<String>,
+    },
+}
+
 /// Builds for release and runs the benchmark.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        None => sidecar(args),
+        Some(What::Operator { case }) if case.is_empty() => {
+            operator(args, &["groups".to_owned()])?;
+            operator(args, &["streams".to_owned()])
+        }
+        Some(What::Operator { case }) => operator(args, case),
+    }
+}
+
+fn operator(args: &Args, case: &[String]) -> Result<()> {
+    let packages = ["sluice-operator", "sluice-emulator", "sluice-tests"];
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    let binaries = workspace::build(["--release", "--bins"].into_iter().chain(packages))?;
+    let mut scale = Command::new(binaries.get("scale").context("the build made no binary `scale`")?);
+    scale.args(case);
+    if args.json {
+        scale.arg("--json");
+    }
+    let status = scale.status().context("starting the benchmark")?;
+    ensure!(status.success(), "the benchmark failed ({status})");
+    Ok(())
+}
+
+fn sidecar(args: &Args) -> Result<()> {
     let binaries =
         workspace::build(["--release", "--bins", "--package", "sluice-sidecar", "--package", "sluice-tests"])?;
     let find = |name: &str| binaries.get(name).with_context(|| format!("the build made no binary `{name}`"));

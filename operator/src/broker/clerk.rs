@@ -10,8 +10,9 @@ use kube::api::Api;
 use sluice_cloud::credentials::AccessKey;
 use sluice_cloud::sign::{ConnectIdentity, SaslCredentials};
 use sluice_proto::control::v1;
+use sluice_proto::control::v1::link::Phase;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
@@ -34,6 +35,12 @@ use crate::time::{Clock, Time};
 
 /// How long a request about a pod or a node may take.
 const REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a sidecar may take to drain whose ConsumerGroup has moved.
+const LEAVING: Duration = Duration::from_secs(30);
+
+/// How long to wait before a node is asked for again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// When a sidecar may ask again for a permit that could not be signed.
 const UNSIGNED: Duration = Duration::from_secs(10);
@@ -63,6 +70,8 @@ pub(super) enum Input {
     Permit(StreamId, v1::PermitRequest),
     /// A stream has ended.
     Gone(StreamId),
+    /// The ConsumerGroup speaks of another platform group now.
+    Moved(GroupRef),
     /// Kubernetes tells of a pod.
     Pod(Change),
     /// Kubernetes tells of a node.
@@ -107,7 +116,25 @@ pub(super) struct Stream {
     /// The policy that it was told.
     policy: Option<Arc<v1::Policy>>,
     /// What its last permit was signed with.
-    signed: Option<AccessKey>,
+    signed: Option<Signed>,
+    /// The grant that it was told to leave.
+    told_to_leave: Epoch,
+}
+
+/// A key that a permit was signed with.
+struct Signed {
+    key: AccessKey,
+    /// Which of the keys that the ConsumerGroup has had.
+    version: u64,
+}
+
+/// What links have shown of a ConsumerGroup's keys.
+#[derive(Default)]
+struct Proof {
+    /// A link came up that was signed with this one.
+    taken: Option<u64>,
+    /// A link that was signed with this one was refused, in these words.
+    refused: Option<(u64, String)>,
 }
 
 pub(super) struct Clerk {
@@ -116,6 +143,9 @@ pub(super) struct Clerk {
     members: HashMap<GroupRef, Arc<Registration>>,
     /// Members whose credentials the OpenAPI has taken.
     verified: HashSet<GroupRef>,
+    proofs: HashMap<GroupRef, Proof>,
+    /// ConsumerGroups whose sidecars have to go to another clerk.
+    moved: HashSet<GroupRef>,
     streams: HashMap<StreamId, Stream>,
     /// The pods of this group that Kubernetes tells of.
     pods: HashMap<String, Arc<Pod>>,
@@ -139,6 +169,8 @@ impl Clerk {
             desk,
             members: HashMap::new(),
             verified: HashSet::new(),
+            proofs: HashMap::new(),
+            moved: HashSet::new(),
             streams: HashMap::new(),
             pods: HashMap::new(),
             nodes_gone: HashSet::new(),
@@ -167,6 +199,7 @@ impl Clerk {
             for action in self.desk.turn(now, valid_until) {
                 self.act(action);
             }
+            self.see_off();
             self.tell_policies();
             self.publish(now);
             if self.is_closed(now) {
@@ -203,19 +236,19 @@ impl Clerk {
                 if let Some(known) = self.streams.get_mut(&stream) {
                     known.figures = wire::figures(now, &message).or(known.figures);
                     known.report = message;
-                    self.refused(stream);
+                    self.note_proof(stream);
                 }
             }
             Input::Pong(stream, number) => self.desk.pong(stream, number),
             Input::Permit(stream, request) => {
-                let (epoch, slot) = (Epoch(request.epoch), SlotIndex(request.slot));
-                self.desk.permit_request(stream, request.id, epoch, slot);
+                self.asked_for_permit(stream, &request);
             }
             Input::Gone(stream) => {
                 if self.streams.remove(&stream).is_some() {
                     self.desk.stream_gone(stream);
                 }
             }
+            Input::Moved(group) => drop(self.moved.insert(group)),
             Input::Pod(Change::Seen(pod)) => self.pod_seen(pod),
             Input::Pod(Change::Gone(pod)) => {
                 // Gone from the watch: perhaps only its label is. The desk has it looked up if it matters.
@@ -277,8 +310,10 @@ impl Clerk {
         for pod in pods {
             self.pod_seen(pod);
         }
+        self.moved.retain(|name| !members.contains_key(name));
         self.members = members;
         self.verified.retain(|name| self.members.contains_key(name));
+        self.proofs.retain(|name, _| self.members.contains_key(name));
         self.tell_desk();
     }
 
@@ -318,7 +353,7 @@ impl Clerk {
                     former.outlet.end(Status::aborted("a newer stream of this pod has come"));
                 }
                 let figures = wire::figures(now, &detail);
-                let entry = Stream { pod, group, version, report: detail, figures, outlet, policy: None, signed: None };
+                let entry = Stream { pod, group, version, report: detail, figures, outlet, policy: None, signed: None, told_to_leave: Epoch::NONE };
                 self.streams.insert(stream, entry);
             }
         }
@@ -340,11 +375,25 @@ impl Clerk {
         let facts = PodFacts {
             revision: pod.revision.as_deref().map(|revision| Revision(revision.into())),
             deleting: pod.deleting,
-            ended: pod.ended && pod.sidecar.as_ref().is_none_or(pods::SidecarContainer::has_ended),
+            ended: pod.ended && pod.sidecar.as_ref().is_some_and(pods::SidecarContainer::has_ended),
             node_lost,
         };
-        self.desk.pod_seen(&PodUid(pod.uid.as_str().into()), facts);
+        let uid = PodUid(pod.uid.as_str().into());
+        self.desk.pod_seen(&uid, facts);
+        let strangers = self.streams.iter().filter(|(_, stream)| stream.pod.uid == uid && stream.group != pod.group);
+        for id in strangers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.turn_away(id, &pod);
+        }
         self.pods.insert(pod.uid.clone(), pod);
+    }
+
+    /// A pod speaks for the ConsumerGroup that its label names, and for no other.
+    fn turn_away(&mut self, id: StreamId, pod: &Pod) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        warn!(pod = %stream.pod, claims = %stream.group, label = %pod.group.name, "turned away: not the pod's ConsumerGroup");
+        let words = format!("the pod's label names {:?}, not {:?}: they must be the same", pod.group.name, stream.group.name);
+        stream.outlet.end(Status::permission_denied(words));
+        self.desk.stream_gone(id);
     }
 
     fn ask_for_node(&mut self, name: &str) {
@@ -354,17 +403,23 @@ impl Clerk {
         let nodes: Api<KubeNode> = Api::all(self.office.client.clone());
         let name = name.to_owned();
         self.ask(async move {
-            let found = timeout(REQUEST, nodes.get_metadata_opt(&name)).await;
-            Input::NodeGone(name, matches!(found, Ok(Ok(None))))
+            loop {
+                if let Ok(Ok(found)) = timeout(REQUEST, nodes.get_metadata_opt(&name)).await {
+                    return Input::NodeGone(name, found.is_none());
+                }
+                sleep(AGAIN).await;
+            }
         });
     }
 
     /// Has something done whose outcome comes back as an input.
     fn ask(&self, work: impl Future<Output = Input> + Send + 'static) {
-        let Some(own) = self.own.upgrade() else { return };
+        let own = self.own.clone();
         tokio::spawn(async move {
             let outcome = work.await;
-            let _ = own.send(outcome);
+            if let Some(own) = own.upgrade() {
+                let _ = own.send(outcome);
+            }
         });
     }
 
@@ -418,11 +473,11 @@ impl Clerk {
                 wire::yields(epoch, drain)
             }
             Say::Permit { id: request, slot } => match self.sign(stream, slot) {
-                Ok((credentials, Credential { key, usable, .. })) => {
+                Ok((credentials, Credential { key, usable, version })) => {
                     self.office.metrics.permit("issued");
                     let message = wire::permit(request, &credentials, usable);
                     if let Some(stream) = self.streams.get_mut(&id) {
-                        stream.signed = Some(key);
+                        stream.signed = Some(Signed { key, version });
                     }
                     message
                 }
@@ -442,15 +497,49 @@ impl Clerk {
         }
     }
 
-    /// The platform has refused what a permit was signed with: whoever keeps that key should look for another.
-    fn refused(&mut self, id: StreamId) {
+    /// What has become of the last permit of a stream, as far as it proves something about the key. Whoever keeps a key
+    /// that was refused should look for another.
+    fn note_proof(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let refused = stream.report.link.as_ref().is_some_and(|link| link.credentials_refused);
-        if refused
-            && let Some(key) = stream.signed.take()
-            && let Some(registration) = self.members.get(&stream.group)
-        {
-            registration.group().link_keys.refused(&key);
+        let Some(link) = &stream.report.link else { return };
+        let up = link.phase() == Phase::Up;
+        if !up && !link.credentials_refused {
+            return;
+        }
+        let Some(Signed { key, version }) = stream.signed.take() else { return };
+        let proof = self.proofs.entry(stream.group.clone()).or_default();
+        if up {
+            proof.taken = proof.taken.max(Some(version));
+        } else {
+            proof.refused = Some((version, wire::words(&link.reason)));
+            if let Some(registration) = self.members.get(&stream.group) {
+                registration.group().link_keys.refused(&key);
+            }
+        }
+    }
+
+    /// The platform's words, for ConsumerGroups whose present keys it refuses, whatever older links are still up.
+    fn refusals(&self) -> HashMap<GroupRef, String> {
+        let refused = self.proofs.iter().filter_map(|(name, proof)| {
+            let (version, words) = proof.refused.as_ref()?;
+            let present = self.members.get(name)?.group().link_keys.current().ok()?.version;
+            (*version == present && proof.taken != Some(present)).then(|| (name.clone(), words.clone()))
+        });
+        refused.collect()
+    }
+
+    /// A permit that could not be signed is not asked for: it would be one less for everybody else.
+    fn asked_for_permit(&mut self, id: StreamId, request: &v1::PermitRequest) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let slot = SlotIndex(request.slot);
+        match self.sign(stream, slot) {
+            Ok(_) => self.desk.permit_request(id, request.id, Epoch(request.epoch), slot),
+            Err(reason) => {
+                self.office.metrics.permit("unsigned");
+                if !stream.outlet.send(wire::unsigned(request.id, reason, UNSIGNED)) {
+                    self.drop_stream(id);
+                }
+            }
         }
     }
 
@@ -483,6 +572,31 @@ impl Clerk {
         }
     }
 
+    /// Sidecars whose ConsumerGroup has moved give back what they hold here, and then call again elsewhere.
+    fn see_off(&mut self) {
+        if self.moved.is_empty() {
+            return;
+        }
+        let moved: Vec<StreamId> =
+            self.streams.iter().filter(|(_, stream)| self.moved.contains(&stream.group)).map(|(id, _)| *id).collect();
+        for id in moved {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            match self.desk.table().and_then(|table| table.of_pod(&stream.pod.uid)) {
+                Some(holder) if stream.told_to_leave == holder.epoch => {}
+                Some(holder) => {
+                    stream.told_to_leave = holder.epoch;
+                    let _ = stream.outlet.send(wire::yields(holder.epoch, LEAVING));
+                }
+                None => {
+                    let words = "the ConsumerGroup is about another group of the platform now; connect again";
+                    stream.outlet.end(Status::unavailable(words));
+                    self.streams.remove(&id);
+                    self.desk.stream_gone(id);
+                }
+            }
+        }
+    }
+
     /// Every stream knows its ConsumerGroup's policy, as it is now.
     fn tell_policies(&mut self) {
         let mut deaf = Vec::new();
@@ -512,7 +626,7 @@ impl Clerk {
         if now.since(self.begun) < RETURN && self.awaits_somebody() {
             return;
         }
-        let seen = view::of(now, &self.desk, self.members.keys(), &self.streams);
+        let seen = view::of(now, &self.desk, self.members.keys(), &self.streams, &self.refusals());
         for (name, sidecars) in seen {
             self.office.views.set(name, self.office.term, sidecars, now);
         }

@@ -73,6 +73,8 @@ struct Registry {
     /// What clerks of the present term work with; none before the term is begun.
     office: Option<Office>,
     groups: HashMap<GroupRef, Arc<Registration>>,
+    /// Which platform group each ConsumerGroup of this term was about at last.
+    last: HashMap<GroupRef, PlatformGroup>,
     clerks: HashMap<PlatformGroup, Inbox>,
 }
 
@@ -180,6 +182,11 @@ impl Broker {
             concerned.extend(known.map(|known| known.platform().clone()));
             concerned.insert(entry.group.platform.clone());
             registry.groups.insert(name.clone(), Arc::new(Registration::of(entry)));
+            let platform = &entry.group.platform;
+            let last = registry.last.insert(name.clone(), platform.clone()).filter(|last| last != platform);
+            if let Some(clerk) = last.and_then(|last| registry.clerks.get(&last)) {
+                let _ = clerk.send(Input::Moved(name.clone()));
+            }
         }
         if concerned.is_empty() {
             return;

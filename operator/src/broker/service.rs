@@ -139,7 +139,8 @@ impl Session<'_> {
         let reason = StandByReason::NoConsumerGroup(caller.group.clone());
         let _ = self.outlet.send(wire::stand_by(&reason));
         let mut ping = tokio::time::interval(crate::slots::PING_EVERY);
-        let mut number = 0;
+        // Not those of the desk's pings: an answer that comes late must not be taken for one to them.
+        let mut number = u64::MAX / 2;
         loop {
             news.mark_unchanged();
             if let Some(clerk) = self.broker.clerk(&caller.group, self.term)? {

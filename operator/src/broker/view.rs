@@ -16,6 +16,7 @@ pub(super) fn of<'a>(
     desk: &Desk,
     members: impl Iterator<Item = &'a GroupRef>,
     streams: &HashMap<StreamId, Stream>,
+    refusals: &HashMap<GroupRef, String>,
 ) -> Vec<(GroupRef, Sidecars)> {
     let figures = desk.figures(now);
     let fault = desk.table_error().map(ToString::to_string);
@@ -31,8 +32,11 @@ pub(super) fn of<'a>(
                 held: figures.held,
                 held_here: group.held,
                 free: figures.free,
-                verified: group.verified,
-                refusal: refusal(streams.values().filter(|stream| stream.group == *name)),
+                verified: group.verified && !refusals.contains_key(name),
+                refusal: match refusals.get(name) {
+                    Some(words) => Some(Refusal { words: words.clone(), credentials: true }),
+                    None => refusal(streams.values().filter(|stream| stream.group == *name)),
+                },
                 fault: fault.clone(),
                 pods: BTreeMap::new(),
             };

@@ -75,11 +75,14 @@ pub(super) fn report(message: &v1::Report) -> Report {
     }
 }
 
-/// What a report means for scaling. A sidecar whose links are not up has nothing to tell of load.
+/// Over less time than this, a count says nothing about a rate.
+const SHORTEST_MS: u32 = 1000;
+
+/// What a report means for scaling; `None` if it says too little, and then what was said before still counts.
 pub(super) fn figures(at: Time, message: &v1::Report) -> Option<PodFigures> {
-    let figures = message.figures.as_ref()?;
+    let figures = message.figures.as_ref().filter(|figures| figures.interval_ms >= SHORTEST_MS)?;
     let per_second = |count: u64| {
-        let rate = count.saturating_mul(1000) / u64::from(figures.interval_ms.max(1));
+        let rate = count.saturating_mul(1000) / u64::from(figures.interval_ms);
         u32::try_from(rate).unwrap_or(u32::MAX)
     };
     Some(PodFigures {
@@ -204,8 +207,12 @@ mod tests {
         let read = super::figures(Time(7), &message).unwrap();
         assert_eq!((read.received_per_second, read.accepted_per_second, read.saturation_permille), (400, 200, 1000));
         assert!(!read.up);
-        let odd = v1::Figures { interval_ms: 0, received: u64::MAX, ..figures };
-        let message = v1::Report { figures: Some(odd), ..v1::Report::default() };
+        let huge = v1::Figures { received: u64::MAX, ..figures };
+        let message = v1::Report { figures: Some(huge), ..v1::Report::default() };
         assert_eq!(super::figures(Time(7), &message).unwrap().received_per_second, u32::MAX);
+        // A burst between two reports right after each other is no rate.
+        let short = v1::Figures { interval_ms: 50, received: 60, ..figures };
+        let message = v1::Report { figures: Some(short), ..v1::Report::default() };
+        assert_eq!(super::figures(Time(7), &message), None);
     }
 }

@@ -151,6 +151,9 @@ impl Election {
                 if self.record.as_ref().is_none_or(|(known, _)| *known != record) {
                     self.record = Some((record, at));
                 }
+                if !self.is_ours() {
+                    self.valid_until = Time::default();
+                }
                 self.basis = Some(Basis::Version(version));
             }
             Found::Nothing => {

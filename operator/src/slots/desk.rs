@@ -31,8 +31,11 @@ use line::Line;
 use record::Record;
 pub use record::{Precondition, ReadResult, TableVersion, WriteResult};
 
-/// The least time between two look-ups of one pod.
+/// The least time between two look-ups of a pod that Kubernetes has not told of.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
+
+/// The same of one that is said to be there, and whose sidecar is silent: that it is gone may not have been heard.
+const RECHECK_EVERY: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -368,7 +371,6 @@ impl Desk {
     /// Kubernetes tells of a pod.
     pub fn pod_seen(&mut self, uid: &PodUid, facts: PodFacts) {
         if self.pods.get(uid) != Some(&Pod::Gone) {
-            self.looked_up.remove(uid);
             self.pods.insert(uid.clone(), Pod::There(facts));
         }
     }
@@ -439,7 +441,9 @@ impl Desk {
             lapse.into_iter().chain(known).map(|since| evidence::free_at(since, holder))
         });
         let pings = self.lines.values().filter_map(Line::next_ping_at);
-        let look_ups = self.looked_up.values().map(|asked| *asked + LOOK_UP_EVERY);
+        let look_ups = self.concerned().into_iter().filter_map(|pod| {
+            Some(*self.looked_up.get(&pod.uid)? + self.look_up_every(&pod.uid)?)
+        });
         let exchanges = self.exchanges.iter().filter_map(|exchange| self.exchange_deadline(exchange));
         let record = self.record.wake_at();
         // What was due already, and is still there, waits for something else than time.
@@ -496,8 +500,11 @@ impl Desk {
         self.settle_exchanges();
     }
 
+    /// What counts for the group as a whole. Whoever has not shown that its credentials work has no say in what others may
+    /// do: a document in any namespace could name the group.
     fn limits(&self) -> Limits {
-        Limits::of(&self.members)
+        let proven = self.members.iter().filter(|(group, _)| self.is_verified(group)).map(|(_, member)| member);
+        Limits::of(proven).or_else(|| Limits::of(self.members.values())).unwrap_or_default()
     }
 
     fn facts(&self, uid: &PodUid) -> Option<&PodFacts> {
@@ -524,17 +531,39 @@ impl Desk {
         self.settle_exchanges();
     }
 
-    /// Asks for the pods that matter and that Kubernetes has not told of.
-    fn look_up(&mut self, at: Time, actions: &mut Vec<Action>) {
+    /// The pods that matter: that hold something, or have ever called.
+    fn concerned(&self) -> BTreeSet<&PodRef> {
         let holders = self.record.table().into_iter().flat_map(|table| &table.holders).map(|holder| &holder.pod);
-        let callers = self.lines.values().filter_map(|line| line.stream().map(|_| line.pod()));
-        let unknown: BTreeSet<PodRef> =
-            holders.chain(callers).filter(|pod| !self.pods.contains_key(&pod.uid)).cloned().collect();
-        for pod in unknown {
-            let asked = self.looked_up.get(&pod.uid);
-            if asked.is_none_or(|asked| at.since(*asked) >= LOOK_UP_EVERY) {
-                self.looked_up.insert(pod.uid.clone(), at);
-                actions.push(Action::LookUp(pod));
+        holders.chain(self.lines.values().map(Line::pod)).collect()
+    }
+
+    /// How often to ask for a pod; `None`: what is known of it is enough.
+    fn look_up_every(&self, uid: &PodUid) -> Option<Duration> {
+        match self.pods.get(uid) {
+            None => Some(LOOK_UP_EVERY),
+            Some(Pod::There(_)) if self.lines.get(uid).and_then(Line::stream).is_none() => Some(RECHECK_EVERY),
+            Some(Pod::There(_) | Pod::Gone) => None,
+        }
+    }
+
+    /// Asks for the pods that matter and of which Kubernetes has not told enough. One that has just fallen silent is not
+    /// asked for at once: most likely the watch will tell.
+    fn look_up(&mut self, at: Time, actions: &mut Vec<Action>) {
+        let concerned: Vec<PodRef> = self.concerned().into_iter().cloned().collect();
+        for pod in concerned {
+            let Some(every) = self.look_up_every(&pod.uid) else {
+                self.looked_up.remove(&pod.uid);
+                continue;
+            };
+            match self.looked_up.get(&pod.uid) {
+                Some(asked) if at.since(*asked) < every => {}
+                None if every == RECHECK_EVERY => {
+                    self.looked_up.insert(pod.uid.clone(), at);
+                }
+                _ => {
+                    self.looked_up.insert(pod.uid.clone(), at);
+                    actions.push(Action::LookUp(pod));
+                }
             }
         }
     }

@@ -18,7 +18,10 @@
 //! 3. A connection whose client is dead lingers on the platform no longer than its idle time-out.
 //! 4. A leader acts only while its Lease is valid on its own clock, so that at most one acts at any time; what it has sent
 //!    may arrive later. Clocks of different machines are never compared, but run at about the same speed.
-//! 5. The slot table is read consistently (not from a cache), and nobody else writes it.
+//! 5. The slot table is read consistently (not from a cache), and nobody else writes or deletes it.
+//! 6. Two connections with one client ID count as one client: a sidecar that reconnects on its own slot is no further
+//!    holder, although the connection it has lost may linger on the platform. What the platform does with a client ID that
+//!    comes twice is not documented (`PLATFORM.md 1.4`).
 
 mod client_id;
 mod desk;

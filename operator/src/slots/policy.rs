@@ -1,16 +1,18 @@
 //! What ConsumerGroups say about their platform group, and what follows when several speak of the same one.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::names::{GroupRef, Revision};
+use super::names::Revision;
+
+/// The least permits that a grant gets in a span.
+const SHARE: u32 = 3;
 
 /// What one ConsumerGroup says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
-    /// `limits.clientSlots`. The smallest of all members counts.
+    /// `limits.clientSlots`. The smallest of all members that are verified counts.
     pub client_slots: u32,
-    /// `limits.connectAttemptsPerMinute`. The smallest of all members counts.
+    /// `limits.connectAttemptsPerMinute`. The smallest of all members that are verified counts.
     pub connect_attempts_per_minute: u32,
     /// `delivery.connectionsPerPod`: how many slots a pod takes, all or none. At least 1.
     pub connections_per_pod: u32,
@@ -27,7 +29,7 @@ pub struct Member {
 }
 
 /// What counts for the platform group as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Limits {
     /// Slots `0..slots` may be granted.
     pub(super) slots: u32,
@@ -36,12 +38,19 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The smallest of what the members say; nothing at all where there is none.
-    pub(super) fn of(members: &BTreeMap<GroupRef, Member>) -> Self {
-        Self {
-            slots: members.values().map(|member| member.client_slots).min().unwrap_or(0),
-            attempts: members.values().map(|member| member.connect_attempts_per_minute).min().unwrap_or(0),
-        }
+    /// The smallest of what these members say; `None` where there is none.
+    pub(super) fn of<'a>(members: impl Iterator<Item = &'a Member>) -> Option<Self> {
+        let said = members.map(|member| Self { slots: member.client_slots, attempts: member.connect_attempts_per_minute });
+        said.reduce(|one, other| Self {
+            slots: one.slots.min(other.slots),
+            attempts: one.attempts.min(other.attempts),
+        })
+    }
+
+    /// How many permits a grant of so many slots gets in a span when others want theirs too: twice what an even share is.
+    pub(super) fn share(self, slots: u32) -> u32 {
+        let even = u64::from(self.attempts) * u64::from(slots) / u64::from(self.slots.max(1));
+        u32::try_from(even.saturating_mul(2)).unwrap_or(u32::MAX).max(SHARE)
     }
 
     /// How many attempts a minute a new grant of `count` slots may make on its own, where all others together may make

@@ -35,3 +35,6 @@ mod control;
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod words;
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod scale;

@@ -212,6 +212,9 @@ impl Record {
         let Busy::Writing(table) = std::mem::replace(&mut self.busy, Busy::No) else { return };
         match result {
             WriteResult::Written(version) => {
+                let mut table = table;
+                // A sidecar may have spoken of a later grant meanwhile.
+                table.next_epoch = table.next_epoch.max(self.least_epoch);
                 self.known = Some((table, Precondition::Version(version)));
                 self.well();
             }

@@ -101,11 +101,13 @@ impl Desk {
         };
         let held =
             table.of_pod(uid).filter(|holder| holder.epoch == request.epoch && holder.slots.contains(&request.slot));
-        let Some(epoch) = held.map(|holder| holder.epoch) else {
+        let Some((epoch, slots)) = held.map(|holder| (holder.epoch, holder.slots.len())) else {
             return Err((RefusedBecause::NotHeld, NOT_HELD_RETRY));
         };
-        let (limit, reserved) = (self.limits().attempts, self.reserved(at));
-        self.permits.issue(at, limit, reserved).map_err(|(full, retry_after): (Full, Duration)| {
+        let limits = self.limits();
+        let share = limits.share(u32::try_from(slots).unwrap_or(u32::MAX));
+        let room = (limits.attempts, self.reserved(at));
+        self.permits.issue(at, room, (epoch, share)).map_err(|(full, retry_after): (Full, Duration)| {
             // It is not its fault that its link is not up yet.
             self.trying_since.insert(epoch, at);
             (RefusedBecause::Full(full), retry_after)

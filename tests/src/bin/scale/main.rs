@@ -1,4 +1,4 @@
-//! What many ConsumerGroups and many sidecars cost the operator; `cargo xtask bench-operator` builds and runs it.
+//! What many ConsumerGroups and many sidecars cost the operator; `cargo xtask bench operator` builds and runs it.
 //!
 //! The operator runs as a process with the rights of the chart's ServiceAccount, against a real API server and the
 //! emulator. Only its own CPU time and memory are counted ([`usage`]).
