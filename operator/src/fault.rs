@@ -1,7 +1,13 @@
 //! What the API server's refusals mean for what to do next: a class, and words for people.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
+
+use tokio::time::timeout;
+
+/// How long the API server may take to answer one request. A watch is none: it has no end.
+pub const ANSWER: Duration = Duration::from_secs(5);
 
 /// What kind of failure it is, and so how soon it is worth trying again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +116,18 @@ impl From<kube::Error> for Fault {
     }
 }
 
+/// The answer to a request, or why there is none. A server that accepts the request and says nothing has failed too: nobody
+/// may wait for it for ever. Whether a write that was given up was done is not known then.
+pub async fn bounded<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Fault> {
+    match timeout(ANSWER, request).await {
+        Ok(answer) => answer.map_err(Fault::from),
+        Err(_) => {
+            let words = format!("the API server has not answered within {} s", ANSWER.as_secs());
+            Err(Fault::new(Class::Unavailable, words))
+        }
+    }
+}
+
 /// An error and what caused it, each thing said once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
@@ -165,6 +183,14 @@ mod tests {
         let status = Status { details: Some(details), ..answer(429) };
         assert_eq!(Fault::from(kube::Error::Api(status.boxed())).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(fault(429).retry_after, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_not_waited_for() {
+        let fault = bounded(std::future::pending::<Result<(), kube::Error>>()).await.unwrap_err();
+        assert_eq!((fault.class, fault.status), (Class::Unavailable, None));
+        assert!(fault.to_string().contains("within 5 s"), "{fault}");
+        assert_eq!(bounded(async { Ok(7) }).await, Ok(7));
     }
 
     proptest! {

@@ -9,6 +9,8 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::api::{Api, PostParams};
 use tonic::metadata::MetadataMap;
 
+use crate::fault::{Fault, bounded};
+
 /// The audience that a sidecar's token is made for.
 pub const AUDIENCE: &str = "sluice.dev";
 
@@ -39,7 +41,7 @@ pub enum IdentityError {
     Unbound,
     /// Kubernetes could not be asked.
     #[error("the token can't be reviewed now: {0}")]
-    Unavailable(#[source] Box<kube::Error>),
+    Unavailable(#[source] Fault),
 }
 
 /// The token of a call.
@@ -57,10 +59,8 @@ pub async fn review(client: kube::Client, token: &str) -> Result<PodIdentity, Id
         spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
         ..TokenReview::default()
     };
-    let answer = Api::all(client)
-        .create(&PostParams::default(), &review)
-        .await
-        .map_err(|error| IdentityError::Unavailable(Box::new(error)))?;
+    let reviews = Api::all(client);
+    let answer = bounded(reviews.create(&PostParams::default(), &review)).await.map_err(IdentityError::Unavailable)?;
     identify(&answer.status.unwrap_or_default())
 }
 

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use super::authority::{CertificateError, Leaf, Validity};
 use super::plan::{Action, plan};
 use super::stored::{Stored, StoredError};
+use crate::fault::{Class, Fault, bounded};
 
 /// The Secret that holds the authority, in the operator's own namespace.
 pub const SECRET: &str = "sluice-ca";
@@ -41,7 +42,7 @@ pub enum KeeperError {
         /// The operator's own namespace.
         namespace: String,
         /// What the API server says.
-        cause: Box<kube::Error>,
+        cause: Fault,
     },
     /// What is there can't be used, and is left as it is: pods may trust it.
     #[error(
@@ -65,9 +66,9 @@ pub enum KeeperError {
     Certificate(#[from] CertificateError),
 }
 
-fn advice(cause: &kube::Error) -> &'static str {
-    match cause {
-        kube::Error::Api(status) if status.is_forbidden() => {
+fn advice(cause: &Fault) -> &'static str {
+    match cause.class {
+        Class::Forbidden => {
             "; the operator's Role in its own namespace must allow to create Secrets, and to get and update this one"
         }
         _ => "",
@@ -214,7 +215,7 @@ impl Store {
     /// What is kept, after all that is due has been done. `memory` is what this process read before.
     async fn bring_up_to_date(&self, memory: Option<&Stored>, now: Timestamp) -> Result<Stored, KeeperError> {
         for _ in 0..TRIES {
-            let found = self.secrets.get_opt(SECRET).await.map_err(|cause| self.failed("get", cause))?;
+            let found = bounded(self.secrets.get_opt(SECRET)).await.map_err(|cause| self.failed("get", cause))?;
             // A Secret without entries is room that somebody made for them.
             let stored = match &found {
                 Some(secret) if secret.data.as_ref().is_some_and(|data| !data.is_empty()) => Some(
@@ -252,7 +253,7 @@ impl Store {
         let parameters = PostParams::default();
         let (verb, result) = if let Some(mut secret) = found {
             secret.data = Some(wanted.entries());
-            ("update", self.secrets.replace(SECRET, &parameters, &secret).await)
+            ("update", bounded(self.secrets.replace(SECRET, &parameters, &secret)).await)
         } else {
             let metadata = ObjectMeta {
                 name: Some(SECRET.to_owned()),
@@ -260,19 +261,19 @@ impl Store {
                 ..ObjectMeta::default()
             };
             let secret = Secret { metadata, data: Some(wanted.entries()), ..Secret::default() };
-            ("create", self.secrets.create(&parameters, &secret).await)
+            ("create", bounded(self.secrets.create(&parameters, &secret)).await)
         };
         match result {
             Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(fault) if fault.class == Class::Conflict => Ok(false),
             // Deleted since it was read.
-            Err(kube::Error::Api(status)) if verb == "update" && status.is_not_found() => Ok(false),
+            Err(fault) if verb == "update" && fault.class == Class::NotFound => Ok(false),
             Err(cause) => Err(self.failed(verb, cause)),
         }
     }
 
-    fn failed(&self, verb: &'static str, cause: kube::Error) -> KeeperError {
-        KeeperError::Api { verb, namespace: self.namespace.clone(), cause: Box::new(cause) }
+    fn failed(&self, verb: &'static str, cause: Fault) -> KeeperError {
+        KeeperError::Api { verb, namespace: self.namespace.clone(), cause }
     }
 }
 

@@ -14,7 +14,7 @@ use super::build::{self, FIELD_MANAGER};
 use super::dereference::Kinds;
 use super::plan::Plan;
 use super::status::{self, Subject};
-use crate::fault::{Class, Fault};
+use crate::fault::{Class, Fault, bounded};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::time::Clock;
@@ -44,8 +44,8 @@ impl Writer {
     }
 
     /// A failed request, counted.
-    pub fn failed(&self, error: kube::Error) -> Fault {
-        let fault = Fault::from(error);
+    pub fn failed(&self, error: impl Into<Fault>) -> Fault {
+        let fault = error.into();
         self.metrics.api_error(fault.class);
         fault
     }
@@ -63,11 +63,11 @@ pub async fn apply(
     for cost in &plan.costs {
         writer.may_write()?;
         let patch = build::cost_patch(cost);
-        match pods.patch_metadata(&cost.pod, &parameters, &Patch::Merge(&patch)).await {
+        match bounded(pods.patch_metadata(&cost.pod, &parameters, &Patch::Merge(&patch))).await {
             Ok(_) => writer.metrics.wrote("pod"),
             // A pod that has gone since, or made room for another of its name, needs no mark.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => return Err(writer.failed(error)),
+            Err(fault) if matches!(fault.class, Class::NotFound | Class::Conflict) => {}
+            Err(fault) => return Err(writer.failed(fault)),
         }
     }
     let (Some(scale), Some(reference)) = (&plan.scale, target) else { return Ok(false) };
@@ -76,7 +76,7 @@ pub async fn apply(
     let workloads = Api::<DynamicObject>::namespaced_with(writer.client.clone(), &subject.name.namespace, &resource);
     writer.may_write()?;
     let patch = build::scale_patch(scale);
-    let answer = workloads.patch_scale(&reference.name, &parameters, &Patch::Merge(&patch)).await;
+    let answer = bounded(workloads.patch_scale(&reference.name, &parameters, &Patch::Merge(&patch))).await;
     answer.map_err(|error| writer.failed(error))?;
     writer.metrics.wrote("scale");
     info!(group = %subject.name, from = scale.from, to = scale.replicas, reason = scale.reason, "workload scaled");

@@ -10,7 +10,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource};
 
 use super::pods::{Owner, Pod};
-use crate::fault::Fault;
+use crate::fault::{Fault, bounded};
 use crate::metrics::Metrics;
 use crate::slots::Revision;
 use crate::time::Time;
@@ -71,7 +71,7 @@ impl Revisions {
                     numbers.insert(u64::MAX, newest);
                 }
                 Ok(None) => {}
-                Err(error) => metrics.api_error(Fault::from(error).class),
+                Err(error) => metrics.api_error(error.class),
             }
         }
         let newest = numbers.into_iter().next_back().map(|(_, revision)| Revision(revision.into()));
@@ -92,17 +92,18 @@ enum Answer {
     Newest(String),
 }
 
-async fn ask(client: &Client, namespace: &str, owner: Option<&Owner>) -> Result<Option<Answer>, kube::Error> {
+async fn ask(client: &Client, namespace: &str, owner: Option<&Owner>) -> Result<Option<Answer>, Fault> {
     let Some(owner) = owner else { return Ok(None) };
     match owner.kind.as_str() {
         "ReplicaSet" => {
             let sets = Api::<ReplicaSet>::namespaced(client.clone(), namespace);
-            let found = sets.get_metadata_opt(&owner.name).await?;
+            let found = bounded(sets.get_metadata_opt(&owner.name)).await?;
             let number = found.and_then(|set| set.metadata.annotations?.get(NUMBER)?.parse().ok());
             Ok(number.map(Answer::Number))
         }
         "StatefulSet" => {
-            let found = Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(&owner.name).await?;
+            let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace);
+            let found = bounded(sets.get_opt(&owner.name)).await?;
             Ok(found.and_then(|set| set.status?.update_revision).map(Answer::Newest))
         }
         _ => Ok(None),

@@ -13,7 +13,7 @@ use super::apply::Writer;
 use super::build::{self, FIELD_MANAGER, Notice};
 use super::objects;
 use super::plan::Plan;
-use crate::fault::Fault;
+use crate::fault::{Fault, bounded};
 use crate::slots::GroupRef;
 use crate::time::Time;
 
@@ -108,7 +108,7 @@ pub async fn write(
         Api::<DynamicObject>::namespaced_with(writer.client.clone(), &subject.name.namespace, &objects::resource());
     let patch = build::status_patch(&subject.name, &new);
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let answer = api.patch_status(&subject.name.name, &parameters, &Patch::Apply(&patch)).await;
+    let answer = bounded(api.patch_status(&subject.name.name, &parameters, &Patch::Apply(&patch))).await;
     let answer = answer.map_err(|error| writer.failed(error))?;
     writer.metrics.wrote("status");
     debug!(group = %subject.name, "status written");
@@ -123,9 +123,8 @@ pub async fn write(
     Ok(None)
 }
 
-/// Publishes an event. One that can't be published is counted, and nothing else suffers.
+/// Publishes an event about a ConsumerGroup.
 pub async fn tell(writer: &Writer, subject: &Subject, notice: Notice) {
-    info!(group = %subject.name, reason = notice.reason, note = notice.note, warning = notice.warning, "event");
     let regarding = ObjectReference {
         api_version: Some("sluice.dev/v1alpha1".to_owned()),
         kind: Some("ConsumerGroup".to_owned()),
@@ -134,6 +133,15 @@ pub async fn tell(writer: &Writer, subject: &Subject, notice: Notice) {
         uid: Some(subject.uid.clone()),
         ..ObjectReference::default()
     };
+    tell_of(writer, &regarding, notice).await;
+}
+
+/// Publishes an event about an object. One that can't be published is counted, and nothing else suffers.
+pub async fn tell_of(writer: &Writer, regarding: &ObjectReference, notice: Notice) {
+    let (kind, namespace, name) = (&regarding.kind, &regarding.namespace, &regarding.name);
+    let [kind, namespace, name] = [kind, namespace, name].map(|part| part.as_deref().unwrap_or_default());
+    let Notice { warning, reason, note, .. } = &notice;
+    info!(kind, namespace, name, reason, note, warning, "event");
     let event = Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
         reason: notice.reason,
@@ -141,12 +149,12 @@ pub async fn tell(writer: &Writer, subject: &Subject, notice: Notice) {
         action: notice.action.to_owned(),
         secondary: None,
     };
-    match writer.recorder.publish(&event, &regarding).await {
+    match bounded(writer.recorder.publish(&event, regarding)).await {
         Ok(()) => writer.metrics.wrote("event"),
-        Err(error) => {
-            let fault = writer.failed(error);
+        Err(fault) => {
+            let fault = writer.failed(fault);
             writer.metrics.event_dropped();
-            debug!(group = %subject.name, %fault, "an event could not be published");
+            debug!(kind, namespace, name, %fault, "an event could not be published");
         }
     }
 }

@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Any grant, with all the share that it could want.
+const ANY: (Epoch, u32) = (Epoch(1), u32::MAX);
+
 fn ready(at: Time) -> Log {
     let mut log = Log::new(Time(0));
     log.since = Time(at.0.saturating_sub(65_001));
@@ -13,23 +16,23 @@ fn those_refused_are_sent_to_different_moments() {
     let start = Time(100_000);
     let mut log = ready(start);
     for n in 0..3 {
-        assert_eq!(log.issue(Time(start.0 + n * 1_000), 3, 0), Ok(()));
+        assert_eq!(log.issue(Time(start.0 + n * 1_000), (3, 0), ANY), Ok(()));
     }
     let now = Time(start.0 + 10_000);
-    let later: Vec<u64> = (0..3).map(|_| now.0 + millis(log.issue(now, 3, 0).unwrap_err().1)).collect();
+    let later: Vec<u64> = (0..3).map(|_| now.0 + millis(log.issue(now, (3, 0), ANY).unwrap_err().1)).collect();
     assert_eq!(later, [165_001, 166_001, 167_001]);
-    assert_eq!(log.issue(Time(165_000), 3, 0).unwrap_err().0, Full::UsedUp);
-    assert_eq!(log.issue(Time(165_001), 3, 0), Ok(()));
+    assert_eq!(log.issue(Time(165_000), (3, 0), ANY).unwrap_err().0, Full::UsedUp);
+    assert_eq!(log.issue(Time(165_001), (3, 0), ANY), Ok(()));
 }
 
 #[test]
 fn what_is_reserved_is_not_issued() {
     let mut log = ready(Time(100_000));
-    assert_eq!(log.issue(Time(100_000), 3, 2), Ok(()));
-    assert_eq!(log.issue(Time(100_000), 3, 2).unwrap_err().0, Full::Reserved);
+    assert_eq!(log.issue(Time(100_000), (3, 2), ANY), Ok(()));
+    assert_eq!(log.issue(Time(100_000), (3, 2), ANY).unwrap_err().0, Full::Reserved);
     log.keep(Time(100_000), 1);
-    assert_eq!(log.issue(Time(100_000), 3, 1).unwrap_err().0, Full::Reserved);
-    assert_eq!(log.issue(Time(165_001), 3, 2), Ok(()));
+    assert_eq!(log.issue(Time(100_000), (3, 1), ANY).unwrap_err().0, Full::Reserved);
+    assert_eq!(log.issue(Time(165_001), (3, 2), ANY), Ok(()));
 }
 
 fn millis(span: Duration) -> u64 {
@@ -52,7 +55,7 @@ proptest! {
                 log.keep(at, keep);
                 kept.push((at, keep));
             }
-            match log.issue(at, limit, reserved) {
+            match log.issue(at, (limit, reserved), ANY) {
                 Ok(()) => {
                     prop_assert!(at > Time(0) + SPAN);
                     let leftovers: u32 = kept.iter().filter(|(since, _)| at.since(*since) <= SPAN).map(|(_, share)| *share).sum();
@@ -71,7 +74,7 @@ proptest! {
         let mut waiting: Vec<u64> = vec![0; callers];
         let mut turns = 0;
         while let Some((place, at)) = waiting.iter().copied().enumerate().min_by_key(|(_, at)| *at) {
-            match log.issue(Time(at), limit, 0) {
+            match log.issue(Time(at), (limit, 0), ANY) {
                 Ok(()) => {
                     waiting.swap_remove(place);
                 }
@@ -81,4 +84,19 @@ proptest! {
             prop_assert!(turns < callers * callers + 200, "they ask for ever");
         }
     }
+}
+
+#[test]
+fn one_grant_can_not_use_up_what_others_want() {
+    let at = Time(100_000);
+    let mut log = ready(at);
+    let (greedy, other) = ((Epoch(1), 3), (Epoch(2), 3));
+    for _ in 0..5 {
+        assert_eq!(log.issue(at, (10, 0), greedy), Ok(()), "nobody else wants any yet");
+    }
+    assert_eq!(log.issue(at, (10, 0), greedy).unwrap_err().0, Full::Share);
+    for _ in 0..3 {
+        assert_eq!(log.issue(at, (10, 0), other), Ok(()));
+    }
+    assert_eq!(log.issue(Time(165_001), (10, 0), greedy), Ok(()));
 }
