@@ -22,7 +22,7 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 pub use self::error::{CallError, outcome};
-pub use self::tls::{Roots, TlsError};
+pub use self::tls::{Roots, TlsError, check_bundle};
 pub use self::turns::{Turn, Turns};
 
 use crate::answer::{Action, ApiError, SignedAction, UnsignedAction, judge};
@@ -103,6 +103,8 @@ impl Client {
         endpoint: &Endpoint,
         action: &A,
     ) -> Result<Answered<A::Answer>, CallError> {
+        // Whoever gets it can use what it carries.
+        self.policy.check_sts(endpoint)?;
         let call = action.call();
         let query = call.unsigned(Timestamp::now(), &Nonce::from_bits(rand::random()));
         let sent = self.send(endpoint, A::NAME, &query, Some(&call.params)).await;

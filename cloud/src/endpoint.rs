@@ -154,6 +154,15 @@ impl FromStr for Entry {
     }
 }
 
+impl Entry {
+    fn allows(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Below { suffix, port } => below(endpoint, suffix) && port.is_none_or(|port| port == endpoint.port),
+            Self::Exactly(exact) => exact == endpoint,
+        }
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -164,15 +173,17 @@ impl fmt::Display for Entry {
     }
 }
 
-/// The list of endpoints to which credentials may go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPolicy(Vec<Entry>);
+/// The domain of Alibaba Cloud, and of much that its customers put there: buckets, functions, gateways.
+const DOMAIN: &str = ".aliyuncs.com";
+/// What the IDs of regions begin with (`cn-shanghai`). A bucket's name has another label in the region's place
+/// (`oss-cn-shanghai`), and may be `sts`.
+const AREAS: [&str; 6] = ["ap", "cn", "eu", "me", "na", "us"];
 
-impl Default for EndpointPolicy {
-    /// Alibaba Cloud's own: `*.aliyuncs.com`, any port.
-    fn default() -> Self {
-        Self(vec![Entry::Below { suffix: ".aliyuncs.com".to_owned(), port: None }])
-    }
+/// The list of endpoints to which credentials may go: `*.aliyuncs.com` at any port, and what was added. What STS is sent
+/// goes to STS alone, see [`EndpointPolicy::check_sts`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointPolicy {
+    more: Vec<Entry>,
 }
 
 impl EndpointPolicy {
@@ -180,36 +191,50 @@ impl EndpointPolicy {
     pub fn with<'a>(more: impl IntoIterator<Item = &'a str>) -> Result<Self, EndpointError> {
         let mut policy = Self::default();
         for entry in more {
-            policy.0.push(entry.parse()?);
+            policy.more.push(entry.parse()?);
         }
         Ok(policy)
     }
 
     /// Whether credentials may go there.
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), EndpointError> {
-        let allowed = self.0.iter().any(|entry| match entry {
-            // The suffix begins with a dot: `evil-aliyuncs.com` is not below `aliyuncs.com`.
-            Entry::Below { suffix, port } => {
-                endpoint.host.len() > suffix.len()
-                    && endpoint.host.ends_with(suffix)
-                    && port.is_none_or(|port| port == endpoint.port)
-            }
-            Entry::Exactly(exact) => exact == endpoint,
-        });
-        if allowed {
+        self.judge(below(endpoint, DOMAIN), endpoint, "*.aliyuncs.com")
+    }
+
+    /// Whether what STS gives keys for may go there. A token is good for whoever has it, so of the platform's names only
+    /// those of STS itself will do, at the port of HTTPS: `sts.aliyuncs.com`, `sts.REGION.aliyuncs.com` and
+    /// `sts-vpc.REGION.aliyuncs.com`.
+    pub fn check_sts(&self, endpoint: &Endpoint) -> Result<(), EndpointError> {
+        let listed = "sts.aliyuncs.com:443, sts.REGION.aliyuncs.com:443, sts-vpc.REGION.aliyuncs.com:443";
+        self.judge(endpoint.port == Endpoint::HTTPS && is_sts(&endpoint.host), endpoint, listed)
+    }
+
+    /// `by_default`: whether it is allowed without being listed; `listed`: what is.
+    fn judge(&self, by_default: bool, endpoint: &Endpoint, listed: &str) -> Result<(), EndpointError> {
+        if by_default || self.more.iter().any(|entry| entry.allows(endpoint)) {
             return Ok(());
         }
-        Err(EndpointError::NotAllowed { endpoint: endpoint.clone(), allowed: self.to_string() })
+        let mut allowed = vec![listed.to_owned()];
+        allowed.extend(self.more.iter().map(Entry::to_string));
+        Err(EndpointError::NotAllowed { endpoint: endpoint.clone(), allowed: allowed.join(", ") })
     }
 }
 
-impl fmt::Display for EndpointPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, entry) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{entry}")?;
-        }
-        Ok(())
+/// Whether it is a name below a domain, which begins with its dot: `evil-aliyuncs.com` is not below `aliyuncs.com`.
+fn below(endpoint: &Endpoint, suffix: &str) -> bool {
+    endpoint.host.len() > suffix.len() && endpoint.host.ends_with(suffix)
+}
+
+fn is_sts(host: &str) -> bool {
+    let region = |label: &str| {
+        let (area, rest) = label.split_once('-').unwrap_or_default();
+        AREAS.contains(&area) && !rest.is_empty()
+    };
+    let Some(name) = host.strip_suffix(DOMAIN) else { return false };
+    match name.split_once('.') {
+        None => name == "sts",
+        Some(("sts" | "sts-vpc", rest)) => !rest.contains('.') && region(rest),
+        Some(_) => false,
     }
 }
 
@@ -308,6 +333,40 @@ mod tests {
         let error = policy.check(&endpoint("evil.example")).unwrap_err().to_string();
         assert!(error.contains("evil.example:443 is not an allowed endpoint"), "{error}");
         assert!(error.contains("*.aliyuncs.com, 127.0.0.1:8443, [::1]:1, *.example.com:5671"), "{error}");
+    }
+
+    #[test]
+    fn what_sts_gives_keys_for_goes_to_sts_alone() {
+        let policy = EndpointPolicy::with(["127.0.0.1:8443", "*.sts.example.com"]).unwrap();
+        for text in [
+            "sts.aliyuncs.com",
+            "STS.cn-shanghai.aliyuncs.com.",
+            "sts-vpc.cn-shanghai.aliyuncs.com",
+            "sts.ap-southeast-1.aliyuncs.com",
+            "sts.cn-shanghai-finance-1.aliyuncs.com:443",
+            "127.0.0.1:8443",
+            "a.sts.example.com",
+        ] {
+            assert_eq!(policy.check_sts(&endpoint(text)), Ok(()), "{text}");
+        }
+        for text in [
+            // A bucket, a function, a gateway: whoever made it reads what is sent there.
+            "sts.oss-cn-shanghai.aliyuncs.com",
+            "1234567890123456.cn-shanghai.fc.aliyuncs.com",
+            "sts.cn-shanghai.fc.aliyuncs.com",
+            "bucket.cn-shanghai.aliyuncs.com",
+            "sts-vpc.aliyuncs.com",
+            "sts.cn-.aliyuncs.com",
+            "sts.aliyuncs.com:8443",
+            "sts.cn-shanghai.aliyuncs.com:8443",
+            "aliyuncs.com",
+            "sts.aliyuncs.com.evil.example",
+            "127.0.0.1",
+        ] {
+            assert!(matches!(policy.check_sts(&endpoint(text)), Err(EndpointError::NotAllowed { .. })), "{text}");
+        }
+        let error = policy.check_sts(&endpoint("iot.aliyuncs.com")).unwrap_err().to_string();
+        assert!(error.contains("sts.REGION.aliyuncs.com:443, ") && error.contains("127.0.0.1:8443"), "{error}");
     }
 
     #[test]

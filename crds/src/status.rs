@@ -151,19 +151,16 @@ words! {
         NotConnected,
         /// `Ready`: what the object wants can't be.
         Invalid,
-        /// `Ready`: another ConsumerGroup of the same platform group contradicts this one.
-        Conflict,
         /// `Ready`: pods carry the label, and have no sidecar.
         SidecarMissing,
-        /// `Ready`: applications have let their leases expire and do not answer.
-        ApplicationsHung,
         /// `CredentialsValid`: a link came up or the OpenAPI answered.
         Verified,
         /// `CredentialsValid`: nothing has shown yet whether they are taken.
         Unverified,
         /// `CredentialsValid`: the platform refuses them.
         Refused,
-        /// `CredentialsValid`: they are known, and not allowed to do this.
+        /// `CredentialsValid`: the operator may not read the Secret, or ask for a token of the ServiceAccount.
+        /// `SubscriptionsSynced`: the credentials are known, and not allowed to make the change.
         PermissionDenied,
         /// `CredentialsValid`: the Secret is not there.
         SecretNotFound,
@@ -201,7 +198,7 @@ words! {
         TargetNotFound,
         /// `Scaling`: the workload has no `/scale`.
         TargetNotScalable,
-        /// `Scaling`: an HPA or a ScaledObject drives the workload too.
+        /// `Scaling`: an HPA, a ScaledObject or an older ConsumerGroup drives the workload too.
         TargetContested,
         /// `Scaling`: figures are missing or stale, and the number of pods is held.
         FiguresStale,

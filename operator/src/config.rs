@@ -36,7 +36,8 @@ pub struct Options {
     /// Where /healthz, /readyz and /metrics are served (port 0 picks one).
     #[arg(long, default_value = "0.0.0.0:9464", value_name = "ADDRESS")]
     pub admin: SocketAddr,
-    /// An endpoint beside *.aliyuncs.com that credentials may be sent to: HOST:PORT, or *.DOMAIN. Can be repeated.
+    /// An endpoint beside *.aliyuncs.com (for STS: beside STS's own names there) that credentials may be sent to: HOST:PORT, or
+    /// *.DOMAIN. Can be repeated.
     #[arg(long, value_name = "ENDPOINT")]
     pub allow_endpoint: Vec<String>,
     /// The operator's own namespace, which holds its Lease, its CA and the slot tables. Default: POD_NAMESPACE.

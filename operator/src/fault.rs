@@ -119,13 +119,11 @@ impl From<kube::Error> for Fault {
 /// The answer to a request, or why there is none. A server that accepts the request and says nothing has failed too: nobody
 /// may wait for it for ever. Whether a write that was given up was done is not known then.
 pub async fn bounded<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Fault> {
-    match timeout(ANSWER, request).await {
-        Ok(answer) => answer.map_err(Fault::from),
-        Err(_) => {
-            let words = format!("the API server has not answered within {} s", ANSWER.as_secs());
-            Err(Fault::new(Class::Unavailable, words))
-        }
-    }
+    let late = || {
+        let words = format!("the API server has not answered within {} s", ANSWER.as_secs());
+        Fault::new(Class::Unavailable, words)
+    };
+    timeout(ANSWER, request).await.map_err(|_| late())?.map_err(Fault::from)
 }
 
 /// An error and what caused it, each thing said once.

@@ -31,6 +31,7 @@ pub struct Metrics {
     groups: Gauge,
     unreadable: Gauge,
     pods: Gauge,
+    pods_without_group: Gauge,
     reconcile: Family<Labels<1>, Histogram, fn() -> Histogram>,
     reconcile_failures: Family<Labels<1>, Counter>,
     queue: Gauge,
@@ -62,6 +63,7 @@ impl Default for Metrics {
             groups: Gauge::default(),
             unreadable: Gauge::default(),
             pods: Gauge::default(),
+            pods_without_group: Gauge::default(),
             reconcile: Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS)),
             reconcile_failures: Family::default(),
             queue: Gauge::default(),
@@ -97,6 +99,11 @@ impl Metrics {
         r.register("consumer_groups", "ConsumerGroups that the leader knows", self.groups.clone());
         r.register("consumer_groups_unreadable", "ConsumerGroups that can't be read", self.unreadable.clone());
         r.register("pods", "Pods with the label of a ConsumerGroup", self.pods.clone());
+        r.register(
+            "pods_without_group",
+            "Pods whose label names a ConsumerGroup that does not exist",
+            self.pods_without_group.clone(),
+        );
         r.register_with_unit("reconcile", "Time that a reconcile took", Unit::Seconds, self.reconcile.clone());
         r.register("reconcile_failures", "Reconciles that failed, by class", self.reconcile_failures.clone());
         r.register("reconcile_queue", "ConsumerGroups that are due and wait", self.queue.clone());
@@ -146,6 +153,11 @@ impl Metrics {
     /// How many labelled pods there are.
     pub fn pods(&self, pods: usize) {
         self.pods.set(count(pods));
+    }
+
+    /// How many pods name a ConsumerGroup that does not exist.
+    pub fn pods_without_group(&self, pods: usize) {
+        self.pods_without_group.set(count(pods));
     }
 
     /// A reconcile has ended.
@@ -228,6 +240,7 @@ impl Metrics {
         }
         self.groups(0, 0);
         self.pods(0);
+        self.pods_without_group(0);
         self.queue(0, 0, Duration::ZERO);
     }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -88,7 +89,8 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
     let webhook_listener = serve_webhook(&options, &certificates, &metrics, &mut serving).await?;
     if let Some(name) = options.webhook_name.clone() {
         let (client, certificates) = (client.clone(), certificates.clone());
-        serving.spawn(async move { match trust::keep(client, name, certificates).await {} });
+        let tell = bundle_readiness(readiness.clone());
+        serving.spawn(async move { match trust::keep(client, name, certificates, tell).await {} });
     }
     let addresses =
         Addresses { admin: admin.local_addr()?, broker: broker_listener.address(), webhook: webhook_listener };
@@ -154,6 +156,21 @@ fn certificate_names(options: &Options) -> Vec<String> {
     names.push("localhost".to_owned());
     names.dedup();
     names
+}
+
+/// Has the webhook's part of the readiness follow what becomes of its CA bundle: a replica is not ready before the API
+/// server trusts its webhook. Later trouble is in the log and leaves it ready, since it serves the broker as well: no
+/// sidecar may lose that over a pod that can't be created.
+fn bundle_readiness(readiness: Readiness) -> impl Fn(Result<(), String>) + Send + 'static {
+    const PART: &str = "webhook's CA bundle";
+    readiness.set(PART, Err("the API server has not been told yet whom to trust".to_owned()));
+    let right = AtomicBool::new(false);
+    move |state| {
+        let was_right = right.fetch_or(state.is_ok(), Ordering::Relaxed);
+        if !was_right {
+            readiness.set(PART, state);
+        }
+    }
 }
 
 /// Serves injection, if it is known what is to be injected; says where.
@@ -305,5 +322,23 @@ impl Operator {
                 changed = leadership.changed() => if changed.is_err() { return },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_not_ready_before_its_webhook_is_trusted_and_stays_so_afterwards() {
+        let readiness = Readiness::default();
+        let tell = bundle_readiness(readiness.clone());
+        assert_eq!(readiness.lacking().len(), 1);
+        tell(Err("forbidden".into()));
+        assert_eq!(readiness.lacking(), ["webhook's CA bundle: forbidden"]);
+        tell(Ok(()));
+        assert!(readiness.lacking().is_empty());
+        tell(Err("forbidden".into()));
+        assert!(readiness.lacking().is_empty());
     }
 }

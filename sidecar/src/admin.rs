@@ -1,6 +1,8 @@
 //! The admin address: health, readiness, metrics and status over HTTP. Read-only, since it may listen where others reach
 //! it: what changes anything (see [`crate::drain`]) is not here.
 
+use std::net::{Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -15,6 +17,26 @@ use tokio::sync::watch;
 use crate::consumer::Snapshot;
 use crate::control::status::ControlStatus;
 use crate::readiness::Readiness;
+
+/// The address itself: IP and port. An IPv6 address may come without brackets, since Kubernetes puts a pod's IP into
+/// `$(POD_IP):PORT` as it is: what stands behind the last colon is the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminAddress(pub SocketAddr);
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = || {
+            let (ip, port) = text.rsplit_once(':')?;
+            Some(SocketAddr::from((ip.parse::<Ipv6Addr>().ok()?, port.parse().ok()?)))
+        };
+        let address = text.parse().ok().or_else(bare);
+        address.map(Self).ok_or_else(|| {
+            format!("{text:?} is no IP address with a port; expected 127.0.0.1:9464, [::1]:9464 or ::1:9464")
+        })
+    }
+}
 
 /// What it shows.
 #[derive(Debug, Clone)]
@@ -80,4 +102,39 @@ struct Shown {
 async fn status(State(admin): State<Admin>) -> Json<Shown> {
     let control = admin.control.as_ref().map(|control| control.borrow().clone());
     Json(Shown { consumer: admin.status.borrow().clone(), control })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<String, String> {
+        text.parse().map(|AdminAddress(address)| address.to_string())
+    }
+
+    #[test]
+    fn an_address_is_read_with_and_without_brackets() {
+        for (text, address) in [
+            ("127.0.0.1:9464", "127.0.0.1:9464"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("[fd00:10:244::7]:9465", "[fd00:10:244::7]:9465"),
+            ("fd00:10:244::7:9465", "[fd00:10:244::7]:9465"),
+            ("fd00:10:244:0:1:2:3:4:9465", "[fd00:10:244:0:1:2:3:4]:9465"),
+            ("::1:9465", "[::1]:9465"),
+            (":::9465", "[::]:9465"),
+            ("::ffff:10.0.0.7:9465", "[::ffff:10.0.0.7]:9465"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_with_a_port_is_refused_by_name() {
+        for text in
+            ["", ":9465", "9465", "127.0.0.1", "::1", "fd00:10:244:0:1:2:3:4", "::1:65536", "::1:", "pod:9465", "[::1]"]
+        {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(&format!("{text:?}")) && error.contains("127.0.0.1:9464"), "{text}: {error}");
+        }
+    }
 }

@@ -16,12 +16,12 @@ use rustls::pki_types::ServerName;
 use sluice_cloud::sign::SaslCredentials;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::amqp::engine::{Engine, Incoming};
-use crate::amqp::fault::{Fault, Renew};
+use crate::amqp::fault::{Fault, Renew, Wait, is_end_by_peer};
 use crate::amqp::hot::Outcome;
 use crate::amqp::params::Params;
 use crate::clock;
@@ -61,12 +61,31 @@ impl Connect for AmqpConnector {
         found: Vec<SocketAddr>,
         epoch: LinkEpoch,
         credentials: SaslCredentials,
+        until: Option<Instant>,
     ) -> Result<Self::Source, ConnectError> {
         let limit = self.params.step_timeout;
         let address = self.address();
-        let tcp = self.tcp(&address, &found).await?;
-        let tls = timeout(limit, self.tls(tcp, &address)).await.map_err(|_| self.late("the TLS handshake"))??;
-        let mut source = AmqpSource::new(tls, Engine::new(self.params.clone(), credentials, clock::now()), epoch);
+        let mut step = "the TCP handshake";
+        // The platform can count an attempt only once it has read whose it is: the user name names the group.
+        let introduction = async {
+            let tcp = self.tcp(&address, &found, until).await?;
+            step = "the TLS handshake";
+            let tls = timeout(limit, self.tls(tcp, &address)).await.map_err(|_| self.late(step))??;
+            step = "the exchange of SASL mechanisms";
+            let mut source = AmqpSource::new(tls, Engine::new(self.params.clone(), credentials, clock::now()), epoch);
+            source.until = until;
+            let introduced = source.introduced().await;
+            Ok::<_, ConnectError>((source, introduced))
+        };
+        let introduced = match until {
+            // What is dropped here says nothing more, not even goodbye.
+            Some(until) => timeout_at(until.into(), introduction).await,
+            None => Ok(introduction.await),
+        };
+        let (mut source, introduced) =
+            introduced.map_err(|_| ConnectError::Lapsed { address: address.clone(), step })??;
+        // There is nothing to take leave of yet, and what is still unsaid may not come late.
+        introduced?;
         match source.attached().await {
             Ok(()) => Ok(source),
             Err(fault) => {
@@ -94,8 +113,15 @@ impl AmqpConnector {
     }
 
     /// Tries one address after the other. They share the time, so that a dead one does not hide those behind it.
-    async fn tcp(&self, address: &str, candidates: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
-        let share = self.params.step_timeout / u32::try_from(candidates.len()).unwrap_or(1).max(1);
+    async fn tcp(
+        &self,
+        address: &str,
+        candidates: &[SocketAddr],
+        until: Option<Instant>,
+    ) -> Result<TcpStream, ConnectError> {
+        let step = self.params.step_timeout;
+        let limit = until.map_or(step, |until| step.min(until.saturating_duration_since(clock::now())));
+        let share = limit / u32::try_from(candidates.len()).unwrap_or(1).max(1);
         let mut reasons = Vec::new();
         for candidate in candidates {
             let attempt = TcpStream::connect(candidate);
@@ -135,6 +161,8 @@ pub struct AmqpSource<S> {
     reported: u64,
     /// How the stream ended.
     lost: Option<io::ErrorKind>,
+    /// From then on nothing is said or heard; none once user name and password are written.
+    until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -154,22 +182,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
             flushed: 0,
             reported: 0,
             lost: None,
+            until: None,
             timer,
         }
     }
 
-    /// Waits until the link stands; the engine bounds every step. A peer that cuts the connection says nothing, so the
-    /// error says what it owed.
+    /// Waits until user name and password are written. Ends neither well nor ill once `until` has come: whoever sets that
+    /// waits for it too.
+    async fn introduced(&mut self) -> Result<(), Fault> {
+        let unwritten = |source: &Self| !source.engine.output().is_empty() || source.flushed < source.written;
+        while self.engine.waits_for() == Some(Wait::Sasl) || unwritten(self) {
+            self.step().await?;
+        }
+        self.until = None;
+        Ok(())
+    }
+
+    /// Waits until the link stands; the engine bounds every step.
     async fn attached(&mut self) -> Result<(), Fault> {
-        let mut none = Vec::new();
         while !self.engine.is_attached() {
-            let owed = self.engine.waits_for();
-            self.turn(&mut none).await.map_err(|fault| match (fault, owed) {
-                (Fault::Lost(reason), Some(owed)) => Fault::Lost(format!("{reason}, where the peer owed {owed}")),
-                (fault, _) => fault,
-            })?;
+            self.step().await?;
         }
         Ok(())
+    }
+
+    /// One round on the way to a link. A peer that cuts the connection says nothing, so the error says what it owed.
+    async fn step(&mut self) -> Result<(), Fault> {
+        let owed = self.engine.waits_for();
+        self.turn(&mut Vec::new()).await.map_err(|fault| match (fault, owed) {
+            (Fault::Lost { kind, reason }, Some(owed)) => {
+                Fault::Lost { kind, reason: format!("{reason}, where the peer owed {owed}") }
+            }
+            (fault, _) => fault,
+        })
     }
 
     /// One round of writing and reading.
@@ -180,6 +225,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
     /// Writes what there is, then reads what there is. Ready when something has come or has gone.
     fn poll_turn(&mut self, cx: &mut Context<'_>, deliveries: &mut Vec<Incoming>) -> Poll<Result<(), Fault>> {
         let now = clock::now();
+        // A process that stood still may find the peer's answer and the end of its time together.
+        if self.until.is_some_and(|until| until <= now) {
+            return Poll::Pending;
+        }
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
             return Poll::Ready(Err(self.lost(&error)));
         }
@@ -212,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
 
     fn lost(&mut self, error: &io::Error) -> Fault {
         self.lost = Some(error.kind());
-        Fault::Lost(error.to_string())
+        Fault::Lost { kind: error.kind(), reason: error.to_string() }
     }
 
     /// Has the task woken for the engine's next deadline.
@@ -303,15 +352,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for AmqpSource<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
     /// Waits for the peer's end of the stream; false if it is our side that has lost it.
     async fn ended_by_peer(&mut self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         while self.lost.is_none() {
             match self.stream.read(&mut self.buffer).await {
-                Ok(0) => self.lost = Some(UnexpectedEof),
+                Ok(0) => self.lost = Some(io::ErrorKind::UnexpectedEof),
                 Ok(_) => {}
                 Err(error) => self.lost = Some(error.kind()),
             }
         }
-        matches!(self.lost, Some(UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe))
+        self.lost.is_some_and(is_end_by_peer)
     }
 
     /// Writes the engine's last words and ends the stream, for as long as a goodbye is worth.
@@ -324,3 +372,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AmqpSource<S> {
         let _: Result<io::Result<()>, _> = timeout(Duration::from_secs(1), farewell).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,13 @@
 #![allow(clippy::doc_markdown, reason = "clap shows the comments of arguments to users as they are")]
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use sluice_sidecar::admin::AdminAddress;
 use sluice_sidecar::control::dial::Broker;
 use sluice_sidecar::credentials::Credentials;
 use sluice_sidecar::listen::Listen;
@@ -67,9 +67,10 @@ struct RunArguments {
     /// Where applications connect: unix:///PATH, or tcp://127.0.0.1:PORT (port 0 picks one).
     #[arg(long, default_value = "unix:///run/sluice/sluice.sock", value_name = "ADDRESS")]
     listen: Listen,
-    /// Where /healthz, /readyz, /metrics and /status are served (port 0 picks one).
+    /// Where /healthz, /readyz, /metrics and /status are served (port 0 picks one). An IPv6 address may come without
+    /// brackets.
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
-    admin: SocketAddr,
+    admin: AdminAddress,
     /// Folder with the files accessKeyId, accessKeySecret and, if need be, securityToken; read anew for every attempt
     /// to connect. Without it the keys come from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and
     /// ALIBABA_CLOUD_SECURITY_TOKEN. With --broker no keys are needed.
@@ -132,7 +133,7 @@ fn consume(arguments: RunArguments) -> Result<()> {
         _ => anyhow::bail!("either --config, or --broker with --broker-ca, --token-file and --group must be given"),
     };
     let drain = Duration::from_secs(arguments.drain_timeout);
-    let options = Options { mode, listen, admin, drain, state_dir: arguments.state_dir };
+    let options = Options { mode, listen, admin: admin.0, drain, state_dir: arguments.state_dir };
     runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be awaited")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be awaited")?;

@@ -17,9 +17,6 @@ use crate::memory::{Memory, MemoryError};
 /// The span over which the platform counts attempts.
 const SPAN: Duration = Duration::from_secs(60);
 
-/// How soon after it was given a permit of the sidecar's own must be used.
-const USE_WITHIN: Duration = Duration::from_secs(5);
-
 /// The client slot that an attempt is for, and the grant by which it is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
@@ -34,8 +31,9 @@ pub struct Place {
 pub struct Permit {
     /// Signed for this attempt.
     pub credentials: SaslCredentials,
-    /// The attempt must have begun by then.
-    pub until: Instant,
+    /// The attempt must have reached the platform by then, with its user name: somebody else counts attempts, and has
+    /// reckoned with no later one. `None` for a permit of the sidecar's own: only the bounds of each step hold.
+    pub until: Option<Instant>,
 }
 
 /// Who hands out permits.
@@ -134,7 +132,7 @@ impl Permits for SelfSigned {
                     // Nothing depends on whose they were.
                     memory.save(&vec![0; attempts.counting(now)])?;
                 }
-                return Ok(Permit { credentials, until: now + USE_WITHIN });
+                return Ok(Permit { credentials, until: None });
             }
         }
     }

@@ -4,6 +4,7 @@
 //! scripted ones.
 
 use std::future::Future;
+use std::time::Instant;
 
 use sluice_cloud::sign::SaslCredentials;
 
@@ -51,15 +52,17 @@ pub trait Connect: Send + Sync + 'static {
     /// Does what is no attempt yet, and may take longer than a permit is of use: looks the host up.
     fn locate(&self) -> impl Future<Output = Result<Self::Target, ConnectError>> + Send;
 
-    /// Makes one attempt; bounded in time. The link is of the given epoch.
+    /// Makes one attempt; bounded in time. The link is of the given epoch. An attempt that has not reached the platform
+    /// at `until` is given up, and nothing of it reaches the platform later: the platform counts attempts as they come.
     fn connect_to(
         &self,
         target: Self::Target,
         epoch: LinkEpoch,
         credentials: SaslCredentials,
+        until: Option<Instant>,
     ) -> impl Future<Output = Result<Self::Source, ConnectError>> + Send;
 
-    /// Both, one after the other.
+    /// Both, one after the other, where nobody counts attempts.
     fn connect(
         &self,
         epoch: LinkEpoch,
@@ -67,7 +70,7 @@ pub trait Connect: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Source, ConnectError>> + Send {
         async move {
             let target = self.locate().await?;
-            self.connect_to(target, epoch, credentials).await
+            self.connect_to(target, epoch, credentials, None).await
         }
     }
 }
@@ -100,6 +103,17 @@ pub enum ConnectError {
         step: &'static str,
         /// The bound.
         seconds: u64,
+    },
+    /// The attempt did not reach the platform for as long as it was allowed to: it was not made.
+    #[error(
+        "the connect permit lapsed before {address} had completed {step}; no attempt was made, and the next one waits for \
+         another permit; check the host, the port, and what lies between"
+    )]
+    Lapsed {
+        /// Host and port.
+        address: String,
+        /// The step that was under way.
+        step: &'static str,
     },
     /// The TLS handshake failed.
     #[error(

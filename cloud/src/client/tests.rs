@@ -259,5 +259,6 @@ fn roots_are_the_systems_or_those_of_a_bundle() {
         let error = tls::config(Roots::Only(pem)).unwrap_err();
         assert!(matches!(&error, TlsError::Bundle(_)) && error.to_string().contains(words), "{error}");
         assert!(tls::config(Roots::SystemAnd(pem)).is_err());
+        assert!(matches!(check_bundle(pem), Err(TlsError::Bundle(_))));
     }
 }

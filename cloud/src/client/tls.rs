@@ -52,6 +52,11 @@ pub(super) fn config(roots: Roots<'_>) -> Result<ClientConfig, TlsError> {
         .with_no_client_auth())
 }
 
+/// Whether authorities can be read from a PEM text, as a client that trusts [`Roots::Only`] it would.
+pub fn check_bundle(pem: &str) -> Result<(), TlsError> {
+    add(&mut RootCertStore::empty(), pem)
+}
+
 fn add(store: &mut RootCertStore, pem: &str) -> Result<(), TlsError> {
     let mut any = false;
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {

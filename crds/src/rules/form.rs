@@ -85,11 +85,13 @@ pub(crate) static ENDPOINT: Form = Form {
     expected: "a host name, with ':' and a port if it is not 443",
     max: 259,
     cel: "self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\
-          (:[1-9][0-9]{0,4})?$')",
+          (:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')",
     looks_right: |text| {
         let (host, port) = text.split_once(':').unwrap_or((text, "443"));
-        let is_port = port.len() <= 5 && !port.starts_with('0') && all(port, |b| b.is_ascii_digit());
-        is_port && host.split('.').all(|label| is_label(label, |b| b.is_ascii_alphanumeric()))
+        let digits = !port.starts_with('0') && all(port, |b| b.is_ascii_digit());
+        digits
+            && port.parse::<u16>().is_ok()
+            && host.split('.').all(|label| is_label(label, |b| b.is_ascii_alphanumeric()))
     },
 };
 

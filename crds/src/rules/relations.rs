@@ -106,6 +106,20 @@ pub(super) static RULES: &[Rule] = &[
         advice: "name the one place that the keys come from, or leave apiCredentials out to use spec.credentials",
     },
     Rule {
+        path: "spec.workload.targetRef.kind",
+        only: None,
+        demand: Demand::Relation(Relation {
+            at: "spec.workload.targetRef",
+            cel: Some("!self.apiVersion.startsWith('sluice.dev/')"),
+            expected: "a workload, not one of Sluice's own objects",
+            broken: |s| {
+                let target = &s.workload.as_ref()?.target_ref;
+                target.api_version.starts_with("sluice.dev/").then(|| format!("{:?}", target.kind))
+            },
+        }),
+        advice: "name what makes the pods, such as a Deployment",
+    },
+    Rule {
         path: "spec.scaling.maxReplicas",
         only: None,
         demand: Demand::Relation(Relation {

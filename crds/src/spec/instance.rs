@@ -39,7 +39,8 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_endpoint: Option<String>,
     /// The endpoint that gives temporary keys (STS): a host name, with `:port` if it is not 443, without scheme. Always
-    /// HTTPS. Default: `sts.REGION.aliyuncs.com` with the region above, `sts.aliyuncs.com` without one.
+    /// HTTPS. Default: `sts.REGION.aliyuncs.com` with the region above, `sts.aliyuncs.com` without one. Others than these
+    /// and `sts-vpc.REGION.aliyuncs.com` have to be allowed where the operator is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sts_endpoint: Option<String>,
     /// The certificates of the authorities that the endpoints' certificates may come from, in place of the well-known

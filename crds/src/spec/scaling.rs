@@ -34,7 +34,8 @@ pub struct TargetReference {
 pub struct Limits {
     /// The client slots: the most connections to the group at any time, 1 to 128. The platform's documents name 64 and
     /// 128. Give a cluster less if others consume the same group. If several ConsumerGroups share a group, the smallest
-    /// counts. A sidecar that runs from a file has one connection, and does not look at it. Default: 64.
+    /// counts, of those whose credentials have been seen to work. A sidecar that runs from a file has one connection, and
+    /// does not look at it. Default: 64.
     pub client_slots: u32,
     /// The most attempts to connect in any minute, 1 to 100. The platform allows 100 for the whole group: leave room for
     /// clients that Sluice does not know of. Default: 95.

@@ -48,6 +48,13 @@ const UNSIGNED: Duration = Duration::from_secs(10);
 /// A desk that nobody speaks of and that holds nothing is closed after this.
 const CLOSED_AFTER: Duration = Duration::from_secs(60);
 
+/// What is due at some moment is done up to this much later, together with what else is due by then: pings of many
+/// streams are sent in a few turns, since a turn costs as much as the group is large.
+const TOGETHER: Duration = Duration::from_millis(250);
+
+/// Figures are shown to the pipeline no later than this after the turn before.
+const SHOWN: Duration = Duration::from_secs(1);
+
 /// So long a new leader waits for the sidecars of those that hold slots, before it tells of those that did not come: right
 /// after a change of leadership, their silence means nothing.
 const RETURN: Duration = Duration::from_secs(45);
@@ -81,6 +88,17 @@ pub(super) enum Input {
     Written(WriteResult),
     LookedUp(PodRef, Result<Option<Pod>, Fault>),
     NodeGone(String, bool),
+}
+
+/// When an input calls for a turn of the desk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// At once.
+    Now,
+    /// Within [`SHOWN`] of the last one: only figures are new.
+    Soon,
+    /// When there is another reason for one: what was heard only counts in what is asked later.
+    Whenever,
 }
 
 /// Where a clerk is reached. It is not bounded: each stream is, by how much it may say a second.
@@ -186,7 +204,7 @@ impl Clerk {
 
     async fn run(mut self) {
         let mut inputs = Vec::new();
-        loop {
+        'term: loop {
             let now = self.office.clock.now();
             let valid_until = {
                 let leadership = self.office.leadership.borrow_and_update();
@@ -205,14 +223,22 @@ impl Clerk {
             if self.is_closed(now) {
                 break;
             }
-            let wake = self.desk.wake_at(now).unwrap_or(valid_until).min(valid_until);
-            tokio::select! {
-                received = self.inbox.recv_many(&mut inputs, 256) => if received == 0 { break },
-                () = sleep_until(self.office.clock.instant(wake).into()) => {}
-                changed = self.office.leadership.changed() => if changed.is_err() { break },
-            }
-            for input in inputs.drain(..) {
-                self.take(input);
+            let wake = self.desk.wake_at(now).unwrap_or(valid_until).max(now + TOGETHER);
+            let mut wake = wake.min(valid_until);
+            let mut due = false;
+            while !due {
+                tokio::select! {
+                    received = self.inbox.recv_many(&mut inputs, 256) => if received == 0 { break 'term },
+                    () = sleep_until(self.office.clock.instant(wake).into()) => due = true,
+                    changed = self.office.leadership.changed() => if changed.is_err() { break 'term } else { due = true },
+                }
+                for input in inputs.drain(..) {
+                    match self.take(input) {
+                        Turn::Now => due = true,
+                        Turn::Soon => wake = wake.min(now + SHOWN),
+                        Turn::Whenever => {}
+                    }
+                }
             }
         }
         for stream in self.streams.values() {
@@ -224,7 +250,7 @@ impl Clerk {
         debug!(group = self.desk.group().group_id, term = self.office.term, "clerk gone");
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> Turn {
         let now = self.office.clock.now();
         match input {
             Input::Members(members) => self.set_members(members),
@@ -232,14 +258,21 @@ impl Clerk {
                 self.hello(now, stream, *hello, version, detail, outlet)
             }
             Input::Report(stream, message) => {
-                self.desk.report(stream, wire::report(&message));
-                if let Some(known) = self.streams.get_mut(&stream) {
-                    known.figures = wire::figures(now, &message).or(known.figures);
-                    known.report = message;
-                    self.note_proof(stream);
+                let report = wire::report(&message);
+                self.desk.report(stream, report);
+                let Some(known) = self.streams.get_mut(&stream) else { return Turn::Whenever };
+                let same = wire::report(&known.report) == report && known.report.link == message.link;
+                known.figures = wire::figures(now, &message).or(known.figures);
+                known.report = message;
+                self.note_proof(stream);
+                if same {
+                    return Turn::Soon;
                 }
             }
-            Input::Pong(stream, number) => self.desk.pong(stream, number),
+            Input::Pong(stream, number) => {
+                self.desk.pong(stream, number);
+                return Turn::Whenever;
+            }
             Input::Permit(stream, request) => {
                 self.asked_for_permit(stream, &request);
             }
@@ -299,6 +332,7 @@ impl Clerk {
             }
             Input::LookedUp(pod, Err(fault)) => warn!(%pod, %fault, "the pod could not be looked up"),
         }
+        Turn::Now
     }
 
     fn set_members(&mut self, members: HashMap<GroupRef, Arc<Registration>>) {
@@ -353,7 +387,17 @@ impl Clerk {
                     former.outlet.end(Status::aborted("a newer stream of this pod has come"));
                 }
                 let figures = wire::figures(now, &detail);
-                let entry = Stream { pod, group, version, report: detail, figures, outlet, policy: None, signed: None, told_to_leave: Epoch::NONE };
+                let entry = Stream {
+                    pod,
+                    group,
+                    version,
+                    report: detail,
+                    figures,
+                    outlet,
+                    policy: None,
+                    signed: None,
+                    told_to_leave: Epoch::NONE,
+                };
                 self.streams.insert(stream, entry);
             }
         }
@@ -391,7 +435,8 @@ impl Clerk {
     fn turn_away(&mut self, id: StreamId, pod: &Pod) {
         let Some(stream) = self.streams.remove(&id) else { return };
         warn!(pod = %stream.pod, claims = %stream.group, label = %pod.group.name, "turned away: not the pod's ConsumerGroup");
-        let words = format!("the pod's label names {:?}, not {:?}: they must be the same", pod.group.name, stream.group.name);
+        let words =
+            format!("the pod's label names {:?}, not {:?}: they must be the same", pod.group.name, stream.group.name);
         stream.outlet.end(Status::permission_denied(words));
         self.desk.stream_gone(id);
     }

@@ -38,6 +38,7 @@ pub(super) fn of<'a>(
                     None => refusal(streams.values().filter(|stream| stream.group == *name)),
                 },
                 fault: fault.clone(),
+                stuck: group.stuck,
                 pods: BTreeMap::new(),
             };
             (name.clone(), sidecars)

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tracing::{info, warn};
 
 use super::source::Role;
 use super::{Clients, Named, Source, secret};
-use crate::fault::{self, Class};
+use crate::fault::{self, Class, bounded};
 use crate::metrics::Metrics;
 use crate::time::{Clock, Time};
 
@@ -30,7 +31,7 @@ use crate::time::{Clock, Time};
 const AUDIENCE: &str = "sts.aliyuncs.com";
 /// A token is used at once; this is the shortest life that Kubernetes gives one.
 const TOKEN_SECONDS: i64 = 600;
-/// So many places are asked at once.
+/// So many places are asked at once: of Kubernetes, and as many of STS. One that does not answer keeps nobody from the other.
 const AT_ONCE: usize = 8;
 /// So many answers may be missing in a row before that is worth a word.
 const TOLERATED: u32 = 2;
@@ -89,7 +90,8 @@ struct Shared {
     clock: Clock,
     metrics: Metrics,
     entries: Mutex<HashMap<Source, Weak<Entry>>>,
-    fetches: Semaphore,
+    kubernetes: Semaphore,
+    sts: Semaphore,
     changes: mpsc::UnboundedSender<Source>,
 }
 
@@ -118,6 +120,38 @@ struct Inside {
     failures: u32,
 }
 
+/// What STS said, and when it was asked.
+struct Asked {
+    begun: Duration,
+    answer: Result<Answered<Session>, CallError>,
+}
+
+/// Why STS was not asked at all.
+#[derive(Debug)]
+struct Unasked {
+    /// How soon it is worth another try.
+    class: ErrorClass,
+    fault: Fault,
+}
+
+impl Shared {
+    /// Makes a request to the API server when it is its turn; counts it if it fails.
+    async fn ask_kubernetes<T>(
+        &self,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, fault::Fault> {
+        // It is never closed.
+        let _one_of_few = self.kubernetes.acquire().await.ok();
+        bounded(request).await.inspect_err(|error| self.metrics.api_error(error.class))
+    }
+
+    /// Makes a call of STS, which has bounds of its own, when it is its turn.
+    async fn ask_sts(&self, call: impl Future<Output = Result<Answered<Session>, CallError>>) -> Asked {
+        let _one_of_few = self.sts.acquire().await.ok();
+        Asked { begun: now(self.clock), answer: call.await }
+    }
+}
+
 impl Keeper {
     /// A keeper, and the places whose key or fault has changed.
     pub fn new(
@@ -128,8 +162,8 @@ impl Keeper {
     ) -> (Self, mpsc::UnboundedReceiver<Source>) {
         let (changes, receiver) = mpsc::unbounded_channel();
         let entries = Mutex::default();
-        let fetches = Semaphore::new(AT_ONCE);
-        (Self(Arc::new(Shared { kube, clients, clock, metrics, entries, fetches, changes })), receiver)
+        let (kubernetes, sts) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE));
+        (Self(Arc::new(Shared { kube, clients, clock, metrics, entries, kubernetes, sts, changes })), receiver)
     }
 
     /// The clients that OpenAPI and STS are called with.
@@ -301,8 +335,6 @@ impl Entry {
 
     /// Asks the place if that is due; how long to wait then.
     async fn turn(&self, shared: &Shared, base: Option<&Handle>) -> Duration {
-        // Only a keeper that ends closes it, and then the task is aborted.
-        let Ok(_one_of_few) = shared.fetches.acquire().await else { return PAUSE };
         match &self.source {
             Source::Secret(name) => self.read_secret(shared, name).await,
             Source::AssumeRole { role, external_id, .. } => {
@@ -317,11 +349,11 @@ impl Entry {
                                 duration,
                                 external_id: external_id.clone(),
                             };
-                            let answer = client.ask(&role.sts, &credential.key, &action).await;
-                            if answer.as_ref().is_err_and(|error| error.class() == ErrorClass::Credentials) {
+                            let asked = shared.ask_sts(client.ask(&role.sts, &credential.key, &action)).await;
+                            if asked.answer.as_ref().is_err_and(|error| error.class() == ErrorClass::Credentials) {
                                 base.refused(&credential.key);
                             }
-                            Ok(answer)
+                            Ok(asked)
                         })
                         .await
                     }
@@ -342,7 +374,7 @@ impl Entry {
                         provider_arn: provider_arn.clone(),
                         token,
                     };
-                    Ok(client.ask_unsigned(&role.sts, &action).await)
+                    Ok(shared.ask_sts(client.ask_unsigned(&role.sts, &action)).await)
                 })
                 .await
             }
@@ -352,7 +384,8 @@ impl Entry {
     async fn read_secret(&self, shared: &Shared, name: &Named) -> Duration {
         let asked = shared.clock.now();
         lock(&self.inside).asked = asked;
-        let found = Api::<Secret>::namespaced(shared.kube.clone(), &name.namespace).get(&name.name).await;
+        let secrets = Api::<Secret>::namespaced(shared.kube.clone(), &name.namespace);
+        let found = shared.ask_kubernetes(secrets.get(&name.name)).await;
         shared.metrics.credentials_refreshed("secret", found.is_ok());
         let (fault, key) = match found {
             Ok(found) => {
@@ -371,14 +404,10 @@ impl Entry {
                 }
             }
             Err(error) => {
-                let error = fault::Fault::from(error);
-                shared.metrics.api_error(error.class);
                 lock(&self.inside).read = None;
                 match error.class {
                     Class::NotFound => (Some(not_found(name)), None),
-                    class => {
-                        return self.kubernetes_failed(shared, class, format!("Secret {name} can't be read: {error}"));
-                    }
+                    class => return self.kubernetes_failed(shared, class, unreadable(name, &error)),
                 }
             }
         };
@@ -404,37 +433,37 @@ impl Entry {
     /// Has STS give new keys if that is due.
     async fn renew<F>(&self, shared: &Shared, role: &Role, fetch: F) -> Duration
     where
-        F: AsyncFnOnce(SessionDuration) -> Result<Result<Answered<Session>, CallError>, Fault>,
+        F: AsyncFnOnce(SessionDuration) -> Result<Asked, Unasked>,
     {
         let due = lock(&self.inside).life.due();
-        let begun = now(shared.clock);
-        if let Some(due) = due.filter(|due| *due > begun) {
-            return due.saturating_sub(begun);
+        let present = now(shared.clock);
+        if let Some(due) = due.filter(|due| *due > present) {
+            return due.saturating_sub(present);
         }
         let attempt = lock(&self.inside).life.begin();
         lock(&self.inside).asked = shared.clock.now();
         let duration = SessionDuration::try_new(Duration::from_secs(role.seconds)).unwrap_or_default();
         let answer = fetch(duration).await;
         let at = now(shared.clock);
-        let good = matches!(answer, Ok(Ok(_)));
+        let good = matches!(answer, Ok(Asked { answer: Ok(_), .. }));
         shared.metrics.credentials_refreshed(self.source.label(), good);
         let fault = {
             let mut inside = lock(&self.inside);
             match answer {
-                Ok(Ok(Answered { answer: session, date })) => {
+                Ok(Asked { begun, answer: Ok(Answered { answer: session, date }) }) => {
                     let lifetime = session.lifetime(duration, date);
                     inside.life.succeeded(attempt, Lease::temporary(session.key, begun, lifetime));
                     None
                 }
-                Ok(Err(error)) => {
+                Ok(Asked { answer: Err(error), .. }) => {
                     let reason =
                         if error.class().is_transient() { Reason::PlatformUnreachable } else { Reason::RoleRefused };
                     let words = format!("STS gives no keys for role {}: {error}", role.arn);
                     inside.life.failed(attempt, error.class(), words.clone(), at);
                     Some(Fault { reason, words })
                 }
-                Err(fault) => {
-                    inside.life.failed(attempt, ErrorClass::Invalid, fault.words.clone(), at);
+                Err(Unasked { class, fault }) => {
+                    inside.life.failed(attempt, class, fault.words.clone(), at);
                     Some(fault)
                 }
             }
@@ -445,7 +474,7 @@ impl Entry {
     }
 
     /// Kubernetes did not say; a key that there is serves on.
-    fn kubernetes_failed(&self, shared: &Shared, class: Class, words: String) -> Duration {
+    fn kubernetes_failed(&self, shared: &Shared, class: Class, fault: Fault) -> Duration {
         let (failures, known) = {
             let mut inside = lock(&self.inside);
             inside.failures = inside.failures.saturating_add(1);
@@ -453,7 +482,7 @@ impl Entry {
         };
         // What is known still counts when one answer is missing; not when nobody answers for long, or never did.
         if !known || (failures >= TOLERATED && class != Class::Unavailable) || failures >= 4 * TOLERATED {
-            self.note(shared, Some(Fault { reason: Reason::Unverified, words }), false);
+            self.note(shared, Some(fault), false);
         }
         class.backoff(failures, rand::random()).min(pace(shared))
     }
@@ -497,13 +526,32 @@ fn incomplete(name: &Named, error: &secret::SecretError) -> Fault {
     Fault { reason: Reason::SecretIncomplete, words: format!("Secret {name} can't be used: {error}") }
 }
 
-fn client(shared: &Shared, role: &Role) -> Result<sluice_cloud::client::Client, Fault> {
+fn unreadable(name: &Named, error: &fault::Fault) -> Fault {
+    if denied(error) {
+        let words = format!(
+            "the operator may not read Secret {name}: add the namespace to the chart's credentials.namespaces, or give \
+             the operator's ServiceAccount the right to get Secrets there: {error}"
+        );
+        return Fault { reason: Reason::PermissionDenied, words };
+    }
+    Fault { reason: Reason::Unverified, words: format!("Secret {name} can't be read: {error}") }
+}
+
+/// Whether Kubernetes knows the operator and forbids it this: that does not pass by itself.
+fn denied(error: &fault::Fault) -> bool {
+    error.status == Some(403)
+}
+
+fn client(shared: &Shared, role: &Role) -> Result<sluice_cloud::client::Client, Unasked> {
     let found = shared.clients.get(role.ca.as_ref());
-    found.map_err(|error| Fault { reason: Reason::CaBundleInvalid, words: error.to_string() })
+    found.map_err(|error| {
+        let fault = Fault { reason: Reason::CaBundleInvalid, words: error.to_string() };
+        Unasked { class: ErrorClass::Invalid, fault }
+    })
 }
 
 /// A token of the ServiceAccount for STS, or why there is none.
-async fn token(shared: &Shared, account: &Named) -> Result<SecretString, Fault> {
+async fn token(shared: &Shared, account: &Named) -> Result<SecretString, Unasked> {
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: vec![AUDIENCE.to_owned()],
@@ -513,23 +561,40 @@ async fn token(shared: &Shared, account: &Named) -> Result<SecretString, Fault> 
         ..TokenRequest::default()
     };
     let accounts = Api::<ServiceAccount>::namespaced(shared.kube.clone(), &account.namespace);
-    let answer = accounts.create_token_request(&account.name, &PostParams::default(), &request).await;
-    let unverified = |words| Fault { reason: Reason::Unverified, words };
-    let answer = answer.map_err(|error| {
-        let error = fault::Fault::from(error);
-        shared.metrics.api_error(error.class);
-        match error.class {
-            Class::NotFound => Fault {
-                reason: Reason::ServiceAccountNotFound,
-                words: format!("ServiceAccount {account} does not exist: create it, or name another"),
-            },
-            _ => unverified(format!("Kubernetes gives no token for ServiceAccount {account}: {error}")),
-        }
-    })?;
+    let parameters = PostParams::default();
+    let answer = shared.ask_kubernetes(accounts.create_token_request(&account.name, &parameters, &request)).await;
+    let answer = answer.map_err(|error| no_token(account, &error))?;
     let token = answer.status.map(|status| status.token).filter(|token| !token.is_empty());
-    token
-        .map(SecretString::new)
-        .ok_or_else(|| unverified(format!("Kubernetes' answer has no token for ServiceAccount {account}")))
+    token.map(SecretString::new).ok_or_else(|| {
+        let words = format!("Kubernetes' answer has no token for ServiceAccount {account}");
+        Unasked { class: ErrorClass::Invalid, fault: Fault { reason: Reason::Unverified, words } }
+    })
+}
+
+/// Why Kubernetes gives no token, and how soon it is worth asking again.
+fn no_token(account: &Named, error: &fault::Fault) -> Unasked {
+    let (reason, words) = match error.class {
+        Class::NotFound => (
+            Reason::ServiceAccountNotFound,
+            format!("ServiceAccount {account} does not exist: create it, or name another"),
+        ),
+        _ if denied(error) => (
+            Reason::PermissionDenied,
+            format!(
+                "the operator may not ask for tokens of ServiceAccount {account}: install the chart with \
+                 workloadIdentity.enabled=true and the namespace among credentials.namespaces, if there are any, or give \
+                 the operator's ServiceAccount the right to create serviceaccounts/token there: {error}"
+            ),
+        ),
+        _ => (Reason::Unverified, format!("Kubernetes gives no token for ServiceAccount {account}: {error}")),
+    };
+    let class = match error.class {
+        Class::NotFound => ErrorClass::NotFound,
+        Class::Forbidden => ErrorClass::PermissionDenied,
+        Class::Unavailable | Class::Conflict => ErrorClass::Unavailable,
+        Class::User | Class::Internal => ErrorClass::Invalid,
+    };
+    Unasked { class, fault: Fault { reason, words } }
 }
 
 /// Between 80 % and all of it, so that many places are not asked in step.
@@ -555,5 +620,60 @@ mod tests {
         assert_eq!(reread(600), Duration::from_secs(30));
         assert_eq!(reread(2_000), Duration::from_secs(100));
         assert_eq!(reread(1_000_000), Duration::from_secs(300));
+    }
+
+    fn refusal(code: u16) -> fault::Fault {
+        let status = kube::core::Status { code, message: "the server's words".into(), ..kube::core::Status::default() };
+        fault::Fault::from(kube::Error::Api(status.boxed()))
+    }
+
+    #[test]
+    fn what_is_forbidden_is_said_to_be_and_what_is_not_known_is_not() {
+        let name = Named { namespace: "plant-a".into(), name: "keys".into() };
+        for (code, reason, class) in [
+            (403, Reason::PermissionDenied, ErrorClass::PermissionDenied),
+            (401, Reason::Unverified, ErrorClass::PermissionDenied),
+            (500, Reason::Unverified, ErrorClass::Unavailable),
+            (429, Reason::Unverified, ErrorClass::Unavailable),
+            (422, Reason::Unverified, ErrorClass::Invalid),
+        ] {
+            let secret = unreadable(&name, &refusal(code));
+            let token = no_token(&name, &refusal(code));
+            assert_eq!((secret.reason, token.fault.reason, token.class), (reason, reason, class), "{code}");
+            for words in [secret.words, token.fault.words] {
+                assert!(words.contains("plant-a/keys") && words.contains("the server's words"), "{words}");
+            }
+        }
+        let missing = no_token(&name, &refusal(404));
+        assert_eq!((missing.class, missing.fault.reason), (ErrorClass::NotFound, Reason::ServiceAccountNotFound));
+    }
+
+    /// A keeper at an API server that takes every request and answers none, and how many it has taken.
+    async fn silent() -> (Keeper, Clock, watch::Receiver<usize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        let (count, counted) = watch::channel(0);
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                held.push(listener.accept().await.unwrap());
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        let clock = Clock::start();
+        let clients = Clients::new(Arc::new(sluice_cloud::endpoint::EndpointPolicy::default()));
+        let client = kube::Client::try_from(config).unwrap();
+        (Keeper::new(client, clients, clock, Metrics::default()).0, clock, counted)
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_says_nothing_keeps_nobody_from_sts() {
+        let (keeper, _, mut taken) = silent().await;
+        let name = |number| Named { namespace: "plant-a".into(), name: format!("keys-{number}") };
+        let _handles: Vec<_> = (0..2 * AT_ONCE).map(|number| keeper.hold(&Source::Secret(name(number)))).collect();
+        taken.wait_for(|taken| *taken == AT_ONCE).await.unwrap();
+        assert_eq!((keeper.0.kubernetes.available_permits(), keeper.0.sts.available_permits()), (0, AT_ONCE));
+        let refused = || CallError::Endpoint(sluice_cloud::endpoint::EndpointPolicy::with(["x"]).unwrap_err());
+        assert!(keeper.0.ask_sts(async { Err(refused()) }).await.answer.is_err());
     }
 }

@@ -72,9 +72,15 @@ pub enum SourceError {
     /// A role or its session.
     #[error(transparent)]
     Role(#[from] StsError),
-    /// The endpoint of STS.
+    /// The endpoint of STS is none.
     #[error("stsEndpoint: {0}")]
     Endpoint(#[from] EndpointError),
+    /// Nothing may be sent to the endpoint of STS.
+    #[error("STS: {0}")]
+    NotAllowed(#[source] EndpointError),
+    /// It is not known whom to trust at the endpoint of STS, so nothing is sent there.
+    #[error("the certificates to trust at STS are missing")]
+    Untrusted,
 }
 
 impl Source {

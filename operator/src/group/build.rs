@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use sluice_crds::ConsumerGroupStatus;
 use sluice_crds::status::{BacklogStatus, ConditionType, Plan as PlanStatus, SidecarsStatus, SlotsStatus};
 
-use super::plan::{Cost, Plan, ScaleTo, Truth, Verdict};
+use super::plan::{Cost, Keep, Plan, ScaleTo, Truth, Verdict};
 use super::pods::DELETION_COST;
 use crate::inject::names::GROUP_LABEL;
 use crate::slots::GroupRef;
 
-pub use events::{Notice, notices, scaled};
+pub use events::{Notice, no_such_group, notices, scaled};
 
 /// Who owns the fields that the operator writes.
 pub const FIELD_MANAGER: &str = "sluice";
@@ -32,27 +32,36 @@ pub fn status(
 ) -> ConsumerGroupStatus {
     let figures = &plan.figures;
     // What is not known just now is not taken back: a new leader hears of its sidecars and of the platform by and by.
+    let (sidecars, all) = (plan.keep != Keep::Nothing, plan.keep == Keep::All);
     let waits = |kind| plan.verdicts.iter().any(|verdict| verdict.kind == kind && verdict.truth.is_none());
+    let said = |condition: &&Condition| !plan.verdicts.iter().any(|verdict| verdict.kind.as_str() == condition.type_);
+    let stays = old.conditions.iter().filter(said).filter(|_| all).cloned();
     let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     ConsumerGroupStatus {
         observed_generation: Some(generation),
-        conditions: plan.verdicts.iter().map(|verdict| condition(verdict, generation, old, now)).collect(),
+        conditions: plan.verdicts.iter().map(|verdict| condition(verdict, generation, old, now)).chain(stays).collect(),
         replicas: figures.replicas.map(whole),
         selector: Some(format!("{GROUP_LABEL}={}", name.name)),
-        slots: figures.slots.map(|(held, limit)| SlotsStatus::new(whole(held), whole(limit))).or(old.slots.clone()),
+        slots: figures
+            .slots
+            .map(|(held, limit)| SlotsStatus::new(whole(held), whole(limit)))
+            .or_else(|| old.slots.clone().filter(|_| sidecars)),
         backlog: figures
             .backlog
             .map(|(messages, eta)| BacklogStatus {
                 messages: i64::try_from(figures::round(messages)).unwrap_or(i64::MAX),
                 drain_eta: eta.map(figures::round_span),
             })
-            .or_else(|| old.backlog.clone().filter(|_| waits(ConditionType::BacklogExpiring))),
-        rate: figures.rate.map(|rate| i64::try_from(figures::round(rate)).unwrap_or(i64::MAX)).or(old.rate),
+            .or_else(|| old.backlog.clone().filter(|_| all || waits(ConditionType::BacklogExpiring))),
+        rate: figures
+            .rate
+            .map(|rate| i64::try_from(figures::round(rate)).unwrap_or(i64::MAX))
+            .or(old.rate.filter(|_| sidecars)),
         plan: figures
             .plan
             .as_ref()
             .map(|(replicas, reason)| PlanStatus { replicas: whole(*replicas), reason: cut(reason, MESSAGE) })
-            .or_else(|| old.plan.clone().filter(|_| waits(ConditionType::Scaling))),
+            .or_else(|| old.plan.clone().filter(|_| all || waits(ConditionType::Scaling))),
         sidecars: figures
             .sidecars
             .map(|(connected, standby, outdated)| SidecarsStatus {
@@ -60,7 +69,7 @@ pub fn status(
                 standby: whole(standby),
                 outdated: whole(outdated),
             })
-            .or(old.sidecars.clone()),
+            .or_else(|| old.sidecars.clone().filter(|_| sidecars)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runs the pipeline: watches feed the indexes, a queue says which ConsumerGroup is next, and a bounded number of them is
 //! in hand at once. All of it lives in one term of leadership: dropped, it stops at once; asked, it ends what is in hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
@@ -19,10 +19,13 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::apply::{self, Writer};
+use super::build;
 use super::contest;
 use super::dereference::{Recall, Sources};
 use super::directory::{Directory, Entry};
+use super::hands::Hands;
 use super::objects::{self, Known, Objects, Unreadable};
+use super::orphans::Orphans;
 use super::plan::{self, Plan, Truth, Verdict};
 use super::pods;
 use super::queue::{Lane, Queue};
@@ -32,7 +35,6 @@ use crate::credentials::{Handle, Source, Standing};
 use crate::fault::{Class, Fault};
 use crate::inject::names::GROUP_LABEL;
 use crate::metrics::Metrics;
-use crate::scaling::History;
 use crate::slots::GroupRef;
 use crate::time::{Clock, Time};
 
@@ -74,11 +76,28 @@ struct Memory {
     /// Of which object: one that is made anew under the same name is another.
     uid: String,
     recall: Recall,
-    history: History,
+    past: plan::Past,
     written: Written,
     failures: u32,
     /// The keys, so that they are kept fresh between two runs, and how they were doing in the last one.
     keys: Vec<(Handle, Standing)>,
+}
+
+/// A run that is in hand.
+struct Held {
+    name: GroupRef,
+    /// How often it has failed before.
+    failures: u32,
+    begun: Time,
+}
+
+impl Held {
+    /// A run that panicked, which is a bug. What was remembered is lost with it; it is tried again, less and less often.
+    fn panicked(self, at: Time) -> Ended {
+        let memory = Memory { failures: self.failures, ..Memory::default() };
+        let next = Err(Fault::new(Class::Internal, "a bug in the operator: it panicked; the log says where"));
+        Ended { name: self.name, memory, took: at.since(self.begun), next }
+    }
 }
 
 /// How a run ended.
@@ -100,7 +119,8 @@ impl Controller {
         let mut queue = Queue::new(AT_ONCE);
         let mut memories: HashMap<GroupRef, Memory> = HashMap::new();
         let mut users: HashMap<GroupRef, Vec<Source>> = HashMap::new();
-        let mut running: JoinSet<Ended> = JoinSet::new();
+        let mut running: Hands<Held, Ended> = Hands::default();
+        let (mut orphans, mut orphans_at) = (Orphans::default(), Time::default());
         let (_, mut pod_changes) = self.sources.pods.subscribe();
         let (tell, mut changes) = mpsc::unbounded_channel();
         let complete = Arc::new(Notify::new());
@@ -116,7 +136,12 @@ impl Controller {
             while listed && let Some(name) = queue.take(now()) {
                 let memory = memories.remove(&name).unwrap_or_default();
                 let span = info_span!("reconcile", group = %name);
-                running.spawn(context.clone().once(name, memory).instrument(span));
+                let held = Held { name: name.clone(), failures: memory.failures, begun: now() };
+                running.take_up(held, context.clone().once(name, memory).instrument(span));
+            }
+            if listed && orphans_at <= at {
+                orphans_at = at + LOOK;
+                context.look_for_groups(&mut orphans, at);
             }
             let wake = queue.wake_at().filter(|_| listed).unwrap_or(at + LOOK).min(at + LOOK);
             let wake = tokio::time::sleep_until(context.clock.instant(wake).into());
@@ -140,9 +165,9 @@ impl Controller {
                         queue.add(name, Lane::Change, now() + GATHER);
                     }
                 }
-                Some(ended) = running.join_next() => {
-                    // A run that panicked is a bug; its ConsumerGroup comes up again with the others' routine.
-                    let Ok(ended) = ended else { continue };
+                Some(ended) = running.ended() => {
+                    let (held, ended) = ended;
+                    let ended = ended.unwrap_or_else(|| held.panicked(now()));
                     queue.done(&ended.name);
                     context.metrics.reconciled(ended.took, ended.next.as_ref().err().map(|fault| fault.class));
                     context.settle(&mut queue, &mut memories, &mut users, ended);
@@ -150,7 +175,7 @@ impl Controller {
             }
         }
         info!(in_hand = running.len(), "the pipeline stops");
-        let rest = async { while running.join_next().await.is_some() {} };
+        let rest = async { while running.ended().await.is_some() {} };
         if timeout(STOP, rest).await.is_err() {
             warn!("some reconciles were given up");
         }
@@ -225,7 +250,8 @@ impl Controller {
                 return Ok(later.map_or(ROUTINE, |later| later.since(at)));
             }
         };
-        let world = self.sources.dereference(name, &group, &mut memory.recall, at).await;
+        let mut world = self.sources.dereference(name, &group, &mut memory.recall, at).await?;
+        world.contest = world.contest.or_older(self.objects.older(name).as_ref());
         let standings = [Some(&world.standings.link), world.standings.api.as_ref()].into_iter().flatten().cloned();
         memory.keys = [&world.link_keys, &world.api_keys].into_iter().flatten().cloned().zip(standings).collect();
         let validated = validate::validate(&group, &world, &self.endpoints);
@@ -238,7 +264,7 @@ impl Controller {
             Err(problems) if problems.iter().all(|problem: &Problem| problem.passing) => {}
             Err(_) => self.directory.remove(name),
         }
-        let mut plan = plan::plan(&validated, &world, &mut memory.history, at);
+        let mut plan = plan::plan(&validated, &world, &mut memory.past, at);
         self.show(name, &plan);
         let target = validated.as_ref().ok().and_then(|group| group.target.as_ref());
         let applied = apply::apply(&self.writer, &subject, target, &plan).await;
@@ -261,6 +287,21 @@ impl Controller {
         }
         if let Some((messages, _)) = figures.backlog {
             self.metrics.backlog(name, messages);
+        }
+    }
+
+    /// Counts the pods that name what is not there, and tells of them on one of the pods.
+    fn look_for_groups(&self, orphans: &mut Orphans, at: Time) {
+        let missing = self.sources.pods.groups().into_iter().filter(|(name, ..)| self.objects.get(name).is_none());
+        let missing: BTreeMap<GroupRef, _> = missing.map(|(name, pod, pods)| (name, (pod, pods))).collect();
+        self.metrics.pods_without_group(missing.values().map(|(_, pods)| pods).sum());
+        for name in orphans.look(missing.keys().cloned(), at) {
+            let Some((pod, _)) = missing.get(&name) else { continue };
+            if self.writer.may_write().is_err() {
+                return;
+            }
+            let (writer, regarding, notice) = (self.writer.clone(), pod.reference(), build::no_such_group(&name));
+            tokio::spawn(async move { status::tell_of(&writer, &regarding, notice).await });
         }
     }
 
@@ -354,8 +395,13 @@ fn unreadable_plan(unreadable: &Unreadable) -> Plan {
 fn not_applied(plan: &mut Plan, fault: &Fault) {
     let scaling = plan.verdicts.iter_mut().find(|verdict| verdict.kind == ConditionType::Scaling);
     if let (Some(verdict), false) = (scaling, fault.class == Class::Conflict) {
-        verdict.truth = Some(Truth::False);
+        // Of a workload that nobody answered for, nothing is known.
+        let passing = fault.class == Class::Unavailable;
+        verdict.truth = Some(if passing { Truth::Unknown } else { Truth::False });
         verdict.reason = Reason::TargetNotScalable;
         verdict.message = format!("the workload could not be scaled: {fault}");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::oneshot;
+use sluice_cloud::client::check_bundle;
+use sluice_cloud::endpoint::EndpointPolicy;
 use sluice_crds::{CaBundle, ConsumerGroup, TargetReference};
 
 use super::contest::{Contest, Contests};
@@ -16,7 +18,7 @@ use super::pods::{Pod, Pods};
 use super::revision::{self, Revisions};
 use super::view::{Broker, Platform, PlatformGroup, Sidecars};
 use crate::credentials::{Handle, Keeper, Source, SourceError, Standing};
-use crate::fault::{Class, Fault};
+use crate::fault::{Class, Fault, bounded};
 use crate::metrics::Metrics;
 use crate::slots::{GroupRef, Revision};
 use crate::time::Time;
@@ -137,13 +139,22 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Finds what `object` names.
-    pub async fn dereference(&self, name: &GroupRef, object: &ConsumerGroup, recall: &mut Recall, at: Time) -> World {
+    /// Finds what `object` names. Fails if the API server did not say what nothing can be said without, and nothing is
+    /// remembered of it either: then all stays as it is.
+    pub async fn dereference(
+        &self,
+        name: &GroupRef,
+        object: &ConsumerGroup,
+        recall: &mut Recall,
+        at: Time,
+    ) -> Result<World, Fault> {
         let spec = &object.spec;
-        let ca = self.ca(name, spec.instance.ca_bundle.as_ref(), recall, at).await;
-        let trusted = ca.clone().ok().flatten();
+        let ca = self.ca(name, spec.instance.ca_bundle.as_ref(), recall, at).await?;
+        let trusted = ca.as_ref().ok().and_then(Option::as_ref);
         let keys = |source| {
-            let source = Source::of(&name.namespace, &name.name, &spec.instance, source, trusted.as_ref())?;
+            let source = Source::of(&name.namespace, &name.name, &spec.instance, source, trusted)?;
+            // To hold it is to have it asked for keys.
+            may_be_asked(&source, &ca, self.keeper.clients().policy())?;
             Ok(self.keeper.hold(&source))
         };
         let link_keys: Result<Handle, SourceError> = keys(spec.credentials.source());
@@ -157,7 +168,7 @@ impl Sources {
         };
         let pods = self.pods.of(name);
         let newest = recall.revisions.newest(&self.client, &self.metrics, &name.namespace, &pods, at).await;
-        World {
+        Ok(World {
             link_keys,
             api_keys,
             standings,
@@ -169,17 +180,23 @@ impl Sources {
             sidecars: self.broker.as_ref().and_then(|broker| broker.sidecars(name)),
             platform: self.platform.as_ref().and_then(|platform| platform.group(name)),
             name: name.clone(),
-        }
+        })
     }
 
-    async fn ca(&self, name: &GroupRef, bundle: Option<&CaBundle>, recall: &mut Recall, at: Time) -> Certificates {
+    async fn ca(
+        &self,
+        name: &GroupRef,
+        bundle: Option<&CaBundle>,
+        recall: &mut Recall,
+        at: Time,
+    ) -> Result<Certificates, Fault> {
         let reference = match bundle {
-            None => return Ok(None),
-            Some(CaBundle::Pem(text)) => return Ok(Some(text.as_str().into())),
+            None => return Ok(Ok(None)),
+            Some(CaBundle::Pem(text)) => return Ok(certificates(text, "pem", false)),
             // Refused by validation too; it is a file of some other machine.
             Some(CaBundle::File(_)) => {
                 let words = "file is for a sidecar without a cluster: use configMapKeyRef or pem".to_owned();
-                return Err(Missing { words, passing: false });
+                return Ok(Err(Missing { words, passing: false }));
             }
             Some(CaBundle::ConfigMapKeyRef(reference)) => reference,
         };
@@ -188,32 +205,32 @@ impl Sources {
             && *known == place
             && at.since(*read) < CA_FRESH
         {
-            return found.clone();
+            return Ok(found.clone());
         }
-        let answer = Api::<ConfigMap>::namespaced(self.client.clone(), &name.namespace).get_opt(&reference.name).await;
+        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &name.namespace);
+        let answer = bounded(maps.get_opt(&reference.name)).await;
         let missing = |words: String| Err(Missing { words, passing: true });
         let found = match answer {
             Ok(Some(map)) => match map.data.as_ref().and_then(|data| data.get(&reference.key)) {
-                Some(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(Some(text.as_str().into())),
-                Some(_) => {
-                    missing(format!("key {} of ConfigMap {} holds no PEM certificate", reference.key, reference.name))
+                Some(text) => {
+                    let place = format!("key {} of ConfigMap {}", reference.key, reference.name);
+                    certificates(text, &place, true)
                 }
                 None => missing(format!("ConfigMap {} has no key {}: add it", reference.name, reference.key)),
             },
             Ok(None) => missing(format!("ConfigMap {} does not exist: create it", reference.name)),
             Err(error) => {
                 let error = self.failed(error);
-                // What was good stays good while the API server is away.
+                // What was known still counts while the API server is away.
                 match &recall.ca {
-                    Some((known, Ok(found), _)) if *known == place && error.class == Class::Unavailable => {
-                        Ok(found.clone())
-                    }
-                    _ => return missing(format!("ConfigMap {} can't be read: {error}", reference.name)),
+                    Some((known, found, _)) if *known == place && error.class == Class::Unavailable => found.clone(),
+                    _ if error.class == Class::Unavailable => return Err(error),
+                    _ => return Ok(missing(format!("ConfigMap {} can't be read: {error}", reference.name))),
                 }
             }
         };
         recall.ca = Some((place, found.clone(), at));
-        found
+        Ok(found)
     }
 
     async fn target(&self, name: &GroupRef, reference: &TargetReference, recall: &mut Recall, at: Time) -> Target {
@@ -242,7 +259,7 @@ impl Sources {
             Err(error) => return Target::Unknown(self.failed(error)),
         };
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &name.namespace, &resource);
-        match api.get_scale(&reference.name).await {
+        match bounded(api.get_scale(&reference.name)).await {
             Ok(scale) => {
                 let count = |number: Option<i32>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
                 Target::Found(Scale {
@@ -258,8 +275,7 @@ impl Sources {
         }
     }
 
-    fn failed(&self, error: kube::Error) -> Fault {
-        let fault = Fault::from(error);
+    fn failed(&self, fault: Fault) -> Fault {
         self.metrics.api_error(fault.class);
         fault
     }
@@ -271,11 +287,7 @@ pub struct Kinds(Arc<Mutex<HashMap<(String, String), ApiResource>>>);
 
 impl Kinds {
     /// How the kind of a workload is asked for; `None` if the API server does not know it, or it has no `/scale`.
-    pub async fn resolve(
-        &self,
-        client: &Client,
-        reference: &TargetReference,
-    ) -> Result<Option<ApiResource>, kube::Error> {
+    pub async fn resolve(&self, client: &Client, reference: &TargetReference) -> Result<Option<ApiResource>, Fault> {
         let key = (reference.api_version.clone(), reference.kind.clone());
         if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Some(known.clone()));
@@ -285,15 +297,37 @@ impl Kinds {
         let found = if let Some(known) = revision::well_known(&key.0, &key.1) {
             known
         } else {
-            match oneshot::pinned_kind(client, &kind).await {
-                Ok((resource, able)) if able.subresources.iter().any(|(sub, _)| is_scale(&sub.plural)) => resource,
-                Ok(_) | Err(kube::Error::Discovery(_)) => return Ok(None),
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
-                Err(error) => return Err(error),
-            }
+            let scalable = async {
+                match oneshot::pinned_kind(client, &kind).await {
+                    Ok((resource, able)) if able.subresources.iter().any(|(sub, _)| is_scale(&sub.plural)) => {
+                        Ok(Some(resource))
+                    }
+                    Ok(_) | Err(kube::Error::Discovery(_)) => Ok(None),
+                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                    Err(error) => Err(error),
+                }
+            };
+            let Some(found) = bounded(scalable).await? else { return Ok(None) };
+            found
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
         Ok(Some(found))
+    }
+}
+
+/// Whether the place may be asked for keys: what it is asked with goes to an allowed endpoint, and there to nobody but who
+/// is to be trusted. While those certificates are missing, the well-known ones are no substitute.
+fn may_be_asked(source: &Source, ca: &Certificates, allowed: &EndpointPolicy) -> Result<(), SourceError> {
+    let Some(sts) = source.endpoint() else { return Ok(()) };
+    allowed.check_sts(sts).map_err(SourceError::NotAllowed)?;
+    if ca.is_err() { Err(SourceError::Untrusted) } else { Ok(()) }
+}
+
+/// Certificates, if every client can read them. `passing`: they may change without the object being changed.
+fn certificates(text: &str, place: &str, passing: bool) -> Certificates {
+    match check_bundle(text) {
+        Ok(()) => Ok(Some(text.into())),
+        Err(error) => Err(Missing { words: format!("{place}: {error}"), passing }),
     }
 }
 
@@ -301,3 +335,6 @@ impl Kinds {
 fn is_scale(plural: &str) -> bool {
     plural == "scale" || plural.ends_with("/scale")
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,9 @@ pub mod dereference;
 pub mod directory;
 #[cfg(test)]
 mod fixtures;
+pub mod hands;
 pub mod objects;
+pub mod orphans;
 pub mod plan;
 pub mod pods;
 pub mod queue;

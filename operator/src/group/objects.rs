@@ -8,6 +8,7 @@ use kube::api::{ApiResource, DynamicObject, ObjectMeta};
 use kube::runtime::watcher::Event;
 use sluice_crds::{ConsumerGroup, ConsumerGroupStatus};
 
+use super::contest::Claims;
 use crate::slots::GroupRef;
 
 /// The kind that ConsumerGroups are watched as: their form is looked at one by one.
@@ -92,6 +93,7 @@ pub struct Objects(Arc<Mutex<Index>>);
 #[derive(Debug, Default)]
 struct Index {
     known: HashMap<GroupRef, Known>,
+    claims: Claims,
     listing: Option<HashMap<GroupRef, Known>>,
     synced: bool,
 }
@@ -100,6 +102,11 @@ impl Objects {
     /// One object.
     pub fn get(&self, name: &GroupRef) -> Option<Known> {
         self.lock().known.get(name).cloned()
+    }
+
+    /// The older ConsumerGroup that has the workload which this one names too, if there is one.
+    pub fn older(&self, name: &GroupRef) -> Option<GroupRef> {
+        self.lock().claims.older(name).cloned()
     }
 
     /// How many there are, and how many of them can't be read.
@@ -114,49 +121,71 @@ impl Objects {
         self.lock().synced
     }
 
-    /// Takes an event of the watch in. Which objects have come, gone, or want something else than before.
+    /// Takes an event of the watch in. Which objects have come, gone, or want something else than before, or share their
+    /// workload with one of which that is true.
     pub fn take(&self, event: Event<DynamicObject>) -> Vec<GroupRef> {
         let mut index = self.lock();
+        let mut changed = index.take(event);
+        let mut others = Vec::new();
+        let Index { known, claims, .. } = &mut *index;
+        for name in &changed {
+            let object = match known.get(name) {
+                Some(Known::Read(group)) => Some(&**group),
+                Some(Known::Unreadable(_)) | None => None,
+            };
+            others.extend(claims.set(name, object));
+        }
+        others.sort();
+        others.dedup();
+        others.retain(|other| !changed.contains(other));
+        changed.extend(others);
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    /// Which objects have come, gone, or want something else than before.
+    fn take(&mut self, event: Event<DynamicObject>) -> Vec<GroupRef> {
         match event {
             Event::Init => {
-                index.listing = Some(HashMap::new());
+                self.listing = Some(HashMap::new());
                 Vec::new()
             }
             Event::InitApply(object) => {
-                if let (Some(name), Some(listing)) = (name_of(&object), &mut index.listing) {
+                if let (Some(name), Some(listing)) = (name_of(&object), &mut self.listing) {
                     listing.insert(name, Known::read(object));
                 }
                 Vec::new()
             }
             Event::InitDone => {
-                index.synced = true;
-                let listed = index.listing.take().unwrap_or_default();
-                let old = std::mem::replace(&mut index.known, listed);
+                self.synced = true;
+                let listed = self.listing.take().unwrap_or_default();
+                let old = std::mem::replace(&mut self.known, listed);
                 let changed = |(name, known): (&GroupRef, &Known)| {
                     let same = old.get(name).is_some_and(|old| old.same_wish(known));
                     (!same).then(|| name.clone())
                 };
-                let mut names: Vec<GroupRef> = index.known.iter().filter_map(changed).collect();
-                names.extend(old.keys().filter(|name| !index.known.contains_key(*name)).cloned());
+                let mut names: Vec<GroupRef> = self.known.iter().filter_map(changed).collect();
+                names.extend(old.keys().filter(|name| !self.known.contains_key(*name)).cloned());
                 names
             }
             Event::Apply(object) => {
                 let Some(name) = name_of(&object) else { return Vec::new() };
                 let known = Known::read(object);
-                let same = index.known.get(&name).is_some_and(|old| old.same_wish(&known));
-                index.known.insert(name.clone(), known);
+                let same = self.known.get(&name).is_some_and(|old| old.same_wish(&known));
+                self.known.insert(name.clone(), known);
                 if same { Vec::new() } else { vec![name] }
             }
             Event::Delete(object) => {
                 let Some(name) = name_of(&object) else { return Vec::new() };
-                index.known.remove(&name);
+                self.known.remove(&name);
                 vec![name]
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Index> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -230,5 +259,25 @@ mod tests {
         objects.take(Event::InitApply(object("b", 1, &good(), &json!({}))));
         assert_eq!(objects.take(Event::InitDone), [name("a")]);
         assert!(objects.get(&name("a")).is_none() && objects.get(&name("b")).is_some());
+    }
+    #[test]
+    fn who_shares_a_workload_hears_of_the_others() {
+        let objects = Objects::default();
+        let with = |name: &str, created: &str| {
+            let mut spec = good();
+            spec["workload"] = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "worker"}});
+            let mut object = object(name, 1, &spec, &json!({}));
+            object.metadata.creation_timestamp = serde_json::from_value(json!(created)).unwrap();
+            object
+        };
+        let (old, young) = (with("b", "2026-11-01T00:00:00Z"), with("a", "2026-11-02T00:00:00Z"));
+        assert_eq!(objects.take(Event::Apply(young.clone())), [name("a")]);
+        assert_eq!(objects.take(Event::Apply(old.clone())), [name("b"), name("a")]);
+        assert_eq!((objects.older(&name("a")), objects.older(&name("b"))), (Some(name("b")), None));
+        for event in [Event::Init, Event::InitApply(young)] {
+            objects.take(event);
+        }
+        assert_eq!(objects.take(Event::InitDone), [name("b"), name("a")], "the older one is gone");
+        assert_eq!(objects.older(&name("a")), None);
     }
 }

@@ -1,8 +1,9 @@
 //! Decides, from what was found, what is to be done and said: replicas, costs of deletion, conditions, figures. Pure; the
-//! only memory is the scaling [`History`].
+//! only memory is the [`Past`].
 
 mod conditions;
 mod credentials;
+mod past;
 mod readiness;
 mod scale;
 
@@ -11,9 +12,10 @@ use sluice_crds::status::{ConditionType, Reason};
 use super::dereference::World;
 use super::validate::{Problem, Validated};
 use super::view::Seat;
-use crate::scaling::{Decision, History};
+use crate::scaling::Decision;
 use crate::time::Time;
 
+pub use past::Past;
 pub use scale::policy;
 
 /// Whether a condition holds.
@@ -62,13 +64,26 @@ impl Verdict {
     }
 }
 
-/// Something about the pods that a person should know, and mend.
+/// Something about the pods, or about others at the platform's group, that a person should know, and mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
     /// A word for it, which stands in the event too.
     pub reason: &'static str,
-    /// What is wrong and what to do. Begins the same as long as it is about the same thing.
+    /// What is wrong and what to do. What changes while it is about the same thing (names, numbers) stands in brackets at
+    /// its end.
     pub message: String,
+}
+
+/// What becomes of that in the status of which a plan says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// It goes: nothing is known of the object any more.
+    #[default]
+    Nothing,
+    /// The figures of the sidecars stay: whoever has just begun to lead hears of them by and by.
+    Sidecars,
+    /// All of it stays: it was true a moment ago, and will be again.
+    All,
 }
 
 /// What is to be done.
@@ -84,6 +99,8 @@ pub struct Plan {
     pub advice: Vec<Advice>,
     /// The figures.
     pub figures: Figures,
+    /// What is not said anew.
+    pub keep: Keep,
 }
 
 /// A change of the replicas.
@@ -127,42 +144,50 @@ pub struct Figures {
     pub sidecars: Option<(u32, u32, u32)>,
 }
 
-/// Decides. `history` belongs to this ConsumerGroup and is brought up to date.
-pub fn plan(validated: &Result<Validated, Vec<Problem>>, world: &World, history: &mut History, at: Time) -> Plan {
+/// Decides. `past` belongs to this ConsumerGroup and is brought up to date.
+pub fn plan(validated: &Result<Validated, Vec<Problem>>, world: &World, past: &mut Past, at: Time) -> Plan {
     let group = match validated {
         Ok(group) => group,
-        Err(problems) => return refused(problems, world),
+        Err(problems) => return refused(problems, world, at),
     };
-    let (decision, scaling) = scale::decide(group, world, history, at);
+    let past = past.of(group.generation);
+    let (decision, scaling) = scale::decide(group, world, &mut past.scaling, at);
     let keys = credentials::verdict(group, world);
-    let advice = readiness::advice(group, world);
+    let advice = readiness::advice(group, world, past, at);
     let mut verdicts = vec![readiness::verdict(world, &keys, &advice), keys];
     verdicts.extend(conditions::subscriptions(group, world));
-    verdicts.push(scaling.verdict);
-    verdicts.push(conditions::capacity(world, decision.as_ref()));
-    verdicts.extend(conditions::expiring(group, world, decision.as_ref()));
+    verdicts.push(past.patient(scaling.verdict, at));
+    let window = scale::policy(group).scale_down.stabilization;
+    verdicts.push(past.steady(conditions::capacity(world, decision.as_ref()), window, at));
+    let expiring = conditions::expiring(group, world, decision.as_ref(), at);
+    verdicts.extend(expiring.map(|verdict| past.patient(verdict, at)));
     Plan {
         verdicts,
         costs: scale::costs(world, scaling.write.as_ref()),
         scale: scaling.write,
         advice,
-        figures: figures(world, decision.as_ref(), scaling.plan),
+        figures: figures(world, decision.as_ref(), scaling.plan, at),
+        keep: Keep::Sidecars,
     }
 }
 
-/// Nothing can be carried out: that is said, and nothing is done.
-fn refused(problems: &[Problem], world: &World) -> Plan {
+/// Nothing can be carried out: that is said, and nothing is done. What may pass by itself leaves the sidecars as they are, and
+/// with them all that was said; anything else takes the object out of use.
+fn refused(problems: &[Problem], world: &World, at: Time) -> Plan {
     let reason = problems.first().map_or(Reason::Invalid, |problem| problem.reason);
     let words: Vec<&str> = problems.iter().map(|problem| problem.words.as_str()).collect();
     let words = words.join("\n");
-    Plan {
-        verdicts: vec![Verdict::new(ConditionType::Ready, Truth::False, reason, words)],
-        figures: figures(world, None, None),
-        ..Plan::default()
-    }
+    let passing = problems.iter().all(|problem| problem.passing);
+    let (figures, keep) = if passing {
+        (figures(world, None, None, at), Keep::All)
+    } else {
+        (Figures { replicas: Some(conditions::replicas(world)), ..Figures::default() }, Keep::Nothing)
+    };
+    let verdicts = vec![Verdict::new(ConditionType::Ready, Truth::False, reason, words)];
+    Plan { verdicts, figures, keep, ..Plan::default() }
 }
 
-fn figures(world: &World, decision: Option<&Decision>, plan: Option<(u32, String)>) -> Figures {
+fn figures(world: &World, decision: Option<&Decision>, plan: Option<(u32, String)>, at: Time) -> Figures {
     let sidecars = world.sidecars.as_ref();
     let count = |wanted: fn(&super::view::Sidecar) -> bool| {
         sidecars.map(|view| view.pods.values().filter(|sidecar| wanted(sidecar)).count().try_into().unwrap_or(u32::MAX))
@@ -171,7 +196,7 @@ fn figures(world: &World, decision: Option<&Decision>, plan: Option<(u32, String
         let figures = view.pods.values().filter_map(|sidecar| sidecar.figures.as_ref());
         figures.map(|figures| u64::from(figures.accepted_per_second)).sum()
     };
-    let backlog = world.platform.as_ref().and_then(|platform| platform.figures);
+    let backlog = conditions::fresh(world, at);
     Figures {
         replicas: Some(conditions::replicas(world)),
         slots: sidecars.map(|view| (view.held, view.limit)),

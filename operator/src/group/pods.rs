@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, ObjectMeta};
 use kube::core::Object;
@@ -12,7 +12,7 @@ use kube::runtime::watcher::Event;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::inject::names::{CONTAINER, GROUP_LABEL};
+use crate::inject::names::{CONTAINER, GROUP_LABEL, INJECT};
 use crate::slots::GroupRef;
 
 /// What Kubernetes goes by when it chooses which pod of a ReplicaSet to end.
@@ -126,9 +126,12 @@ pub enum SidecarState {
 }
 
 impl Pod {
-    /// Reads one; `None` if it carries no label.
+    /// Reads one; `None` if it carries no label, or has no sidecar and is not meant to have one: what is left out on purpose
+    /// consumes nothing, and nothing is wrong with it.
     pub fn read(raw: &RawPod) -> Option<Self> {
-        Self::read_any(raw).filter(|pod| !pod.group.name.is_empty())
+        let notes = raw.metadata.annotations.as_ref();
+        let left_out = notes.and_then(|notes| notes.get(INJECT)).is_some_and(|inject| inject == "false");
+        Self::read_any(raw).filter(|pod| !pod.group.name.is_empty() && (pod.sidecar.is_some() || !left_out))
     }
 
     /// Reads one, whether it carries a label or not. The name of its ConsumerGroup is empty if it does not.
@@ -154,6 +157,18 @@ impl Pod {
             grace_seconds: raw.spec.termination_grace_period_seconds.unwrap_or(30),
             deletion_cost: cost.and_then(|cost| cost.parse().ok()),
         })
+    }
+
+    /// How events name it.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(self.name.clone()),
+            namespace: Some(self.group.namespace.to_string()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
     }
 
     /// Whether it counts as one of the workload's replicas: it neither ends nor has ended.
@@ -224,6 +239,13 @@ impl Pods {
     pub fn of(&self, group: &GroupRef) -> Vec<Arc<Pod>> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         index.by_group.get(group).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Every ConsumerGroup that pods name, with one of those pods and their number.
+    pub fn groups(&self) -> Vec<(GroupRef, Arc<Pod>, usize)> {
+        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = index.by_group.iter();
+        named.filter_map(|(name, pods)| Some((name.clone(), pods.values().next()?.clone(), pods.len()))).collect()
     }
 
     /// The pod of this UID.

@@ -7,12 +7,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
 use sluice_crds::ConsumerGroupStatus;
+use sluice_crds::status::ConditionType;
 use tracing::{debug, info};
 
 use super::apply::Writer;
 use super::build::{self, FIELD_MANAGER, Notice};
 use super::objects;
-use super::plan::Plan;
+use super::plan::{Plan, Truth};
 use crate::fault::{Fault, bounded};
 use crate::slots::GroupRef;
 use crate::time::Time;
@@ -39,7 +40,11 @@ pub fn due(old: &ConsumerGroupStatus, new: &ConsumerGroupStatus, last: Option<Ti
     let gist = |status: &ConsumerGroupStatus| {
         let conditions = status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()));
         let generations = status.conditions.iter().map(|c| c.observed_generation).collect::<Vec<_>>();
-        let plan = status.plan.as_ref().map(|plan| plan.replicas);
+        // A plan that is not carried out is a figure as others are: it rises and falls with the load.
+        let scaling = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Scaling.as_str());
+        let plan =
+            status.plan.as_ref().filter(|_| scaling.is_some_and(|scaling| scaling.status == Truth::True.as_str()));
+        let plan = plan.map(|plan| plan.replicas);
         let all = (status.observed_generation, status.replicas, status.selector.clone(), plan);
         (conditions.collect::<Vec<_>>(), generations, all)
     };

@@ -7,7 +7,7 @@ use sluice_crds::status::Reason;
 use sluice_crds::{ConsumerGroup, ConsumerGroupSpec, TargetReference};
 
 use super::dereference::World;
-use crate::credentials::Handle;
+use crate::credentials::{Handle, SourceError};
 use crate::slots::{GroupRef, PlatformGroup};
 
 /// A ConsumerGroup that can be carried out.
@@ -82,14 +82,20 @@ pub fn validate(object: &ConsumerGroup, world: &World, allowed: &EndpointPolicy)
     let [link_keys, api_keys] = keys.map(|(field, keys)| match keys {
         Ok(keys) => {
             if let Some(sts) = keys.source().endpoint()
-                && let Err(error) = allowed.check(sts)
+                && let Err(error) = allowed.check_sts(sts)
             {
-                problems.push(Problem::lasting(Reason::EndpointNotAllowed, format!("spec.{field}, STS: {error}")));
+                problems.push(Problem::lasting(Reason::EndpointNotAllowed, format!("spec.{field}: STS: {error}")));
             }
             Some(keys.clone())
         }
+        // Why there are no certificates is said below.
+        Err(SourceError::Untrusted) => None,
         Err(error) => {
-            problems.push(Problem::lasting(Reason::Invalid, format!("spec.{field}: {error}")));
+            let reason = match error {
+                SourceError::NotAllowed(_) => Reason::EndpointNotAllowed,
+                _ => Reason::Invalid,
+            };
+            problems.push(Problem::lasting(reason, format!("spec.{field}: {error}")));
             None
         }
     });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use sluice_crds::status::Reason;
 use tokio::sync::mpsc;
 
 use crate::scaling::{PlatformFigures, PodFigures};
@@ -25,6 +26,8 @@ pub struct Sidecars {
     pub refusal: Option<Refusal>,
     /// Why no slots can be granted at all, if that is so: the table can't be read, say.
     pub fault: Option<String>,
+    /// Pods of the newest revision could not connect, so the rollout has stopped.
+    pub stuck: bool,
     /// The pods that have a sidecar at the broker, or a slot in the table, by UID.
     pub pods: BTreeMap<String, Sidecar>,
 }
@@ -105,8 +108,13 @@ pub enum Evidence {
 pub enum Synced {
     /// They are.
     Yes,
-    /// They are not: what differs, and what to do.
-    No(String),
+    /// They are not.
+    No {
+        /// Why, in a word.
+        reason: Reason,
+        /// What differs, and what to do.
+        words: String,
+    },
     /// It could not be found out, for this reason.
     Unknown(String),
 }

@@ -11,6 +11,7 @@ use sluice_cloud::iot::{
 };
 use sluice_cloud::pace::Priority;
 use sluice_crds::ProductSubscription;
+use sluice_crds::status::Reason;
 use tracing::info;
 
 use super::line::{Lack, Line, lock};
@@ -123,7 +124,7 @@ impl Look {
             };
             match step {
                 Step::Done => return Ok(Synced::Yes),
-                Step::Report(words) => return Ok(Synced::No(words)),
+                Step::Report(words) => return Ok(no(Reason::Missing, words)),
                 Step::Create(_) | Step::AddGroup | Step::Widen(_) => {}
             }
             if let Some(otherwise) = changed {
@@ -169,7 +170,7 @@ impl Look {
             let instance = instance.clone();
             let (name, said) = match step {
                 Step::Done => return Ok(Change::Not(Synced::Yes)),
-                Step::Report(words) => return Ok(Change::Not(Synced::No(words))),
+                Step::Report(words) => return Ok(Change::Not(no(Reason::Missing, words))),
                 Step::Create(subscription) => {
                     self.send(changes, &CreateSubscribeRelation { instance, subscription }).await?
                 }
@@ -193,11 +194,17 @@ impl Look {
                 ErrorClass::Throttled => continue,
                 // It may have been made all the same.
                 ErrorClass::Unavailable => Change::Made(format!("product {product}: {words}")),
-                ErrorClass::PermissionDenied => Change::Not(Synced::No(format!(
-                    "product {product}: the platform recognises the keys, but they may not change subscriptions; grant them \
-                     iot:{name}, or make the change in the console: {words}"
-                ))),
-                _ => Change::Not(Synced::No(format!("product {product}: the platform refuses the change: {words}"))),
+                ErrorClass::PermissionDenied => {
+                    let words = format!(
+                        "product {product}: the platform recognises the keys, but they may not change subscriptions; grant \
+                         them iot:{name}, or make the change in the console: {words}"
+                    );
+                    Change::Not(no(Reason::PermissionDenied, words))
+                }
+                _ => {
+                    let words = format!("product {product}: the platform refuses the change: {words}");
+                    Change::Not(no(Reason::ChangeRefused, words))
+                }
             });
         }
     }
@@ -260,34 +267,46 @@ fn failed(product: &str, error: &CallError) -> Synced {
     let words = evidence::words(error);
     match error {
         CallError::Api(ApiError { class: ErrorClass::NotFound, .. }) => {
-            Synced::No(format!("product {product}: check the product's key and spec.instance: {words}"))
+            let words = format!("product {product}: check the product's key and spec.instance: {words}");
+            no(Reason::ProductNotFound, words)
         }
         _ => Synced::Unknown(format!("product {product}: {words}")),
     }
 }
 
-/// What is known of several products together: what is to be mended before what is not known.
+/// It is not as wanted.
+fn no(reason: Reason, words: String) -> Synced {
+    Synced::No { reason, words }
+}
+
+/// What is known of several products together: what is to be mended before what is not known. The reason is that of the
+/// first one.
 fn together(all: impl IntoIterator<Item = Synced>) -> Synced {
-    let (mut differ, mut unknown) = (Vec::new(), Vec::new());
+    let (mut differ, mut unknown, mut first) = (Vec::new(), Vec::new(), None);
     for one in all {
         match one {
             Synced::Yes => {}
-            Synced::No(words) => differ.push(words),
+            Synced::No { reason, words } => {
+                first.get_or_insert(reason);
+                differ.push(words);
+            }
             Synced::Unknown(words) => unknown.push(words),
         }
     }
-    let verdict = match (differ.is_empty(), unknown.is_empty()) {
-        (true, true) => return Synced::Yes,
-        (true, false) => Synced::Unknown,
-        (false, _) => Synced::No,
-    };
+    if differ.is_empty() && unknown.is_empty() {
+        return Synced::Yes;
+    }
     differ.append(&mut unknown);
     let more = differ.len().saturating_sub(TOLD);
     differ.truncate(TOLD);
     if more > 0 {
         differ.push(format!("and {more} more"));
     }
-    verdict(differ.join("; "))
+    let words = differ.join("; ");
+    match first {
+        Some(reason) => Synced::No { reason, words },
+        None => Synced::Unknown(words),
+    }
 }
 
 #[cfg(test)]
@@ -297,18 +316,28 @@ mod tests {
     use super::*;
 
     fn synced() -> impl Strategy<Value = Synced> {
-        prop_oneof![Just(Synced::Yes), Just(Synced::No("differs".into())), Just(Synced::Unknown("lost".into()))]
+        let no = prop::sample::select(vec![Reason::Missing, Reason::ProductNotFound, Reason::ChangeRefused]);
+        prop_oneof![
+            Just(Synced::Yes),
+            no.prop_map(|reason| super::no(reason, "differs".into())),
+            Just(Synced::Unknown("lost".into())),
+        ]
     }
 
     proptest! {
         #[test]
         fn it_is_as_wanted_only_if_every_product_is(all in prop::collection::vec(synced(), 0..20)) {
-            let count = |wanted: &Synced| all.iter().filter(|one| *one == wanted).count();
-            let (differ, lost) = (count(&Synced::No("differs".into())), count(&Synced::Unknown("lost".into())));
+            let reasons = all.iter().filter_map(|one| match one {
+                Synced::No { reason, .. } => Some(*reason),
+                _ => None,
+            });
+            let reasons: Vec<Reason> = reasons.collect();
+            let lost = all.iter().filter(|one| **one == Synced::Unknown("lost".into())).count();
+            let differ = reasons.len();
             match together(all.clone()) {
                 Synced::Yes => prop_assert_eq!(differ + lost, 0),
-                Synced::No(words) => {
-                    prop_assert!(differ > 0);
+                Synced::No { reason, words } => {
+                    prop_assert_eq!(Some(&reason), reasons.first());
                     prop_assert_eq!(words.matches("differs").count(), differ.min(TOLD));
                     prop_assert_eq!(words.contains("more"), differ + lost > TOLD);
                 }

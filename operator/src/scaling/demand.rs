@@ -24,7 +24,7 @@ pub(super) struct Demand {
     /// Pods; `None` if the figures don't allow to say.
     pub(super) replicas: Option<u32>,
     pub(super) reason: String,
-    /// Messages accepted a second, by all pods.
+    /// Messages accepted a second, by all pods; one that has fallen silent is thought to do as the others do.
     pub(super) accepted: u64,
     /// Pods whose links are up.
     pub(super) up: u32,
@@ -35,42 +35,67 @@ pub(super) struct Demand {
 impl Demand {
     pub(super) fn of(now: Time, policy: &Policy, situation: &Situation) -> Self {
         let backlog = Backlog::of(now, policy, situation);
-        let pods: Vec<PodFigures> = situation.pods.iter().flatten().copied().filter(|pod| pod.up).collect();
-        let mut demand = Self {
-            replicas: None,
-            reason: String::new(),
-            accepted: pods.iter().map(|pod| u64::from(pod.accepted_per_second)).sum(),
-            up: u32::try_from(pods.len()).unwrap_or(u32::MAX),
-            drain_eta: backlog.as_ref().and_then(Backlog::eta),
-            expiring: backlog.as_ref().is_some_and(Backlog::expires),
-        };
-        let (replicas, reason) = match Self::blindness(now, policy, situation, backlog.as_ref()) {
+        let crowd = Crowd::of(now, situation);
+        let (replicas, reason) = match blindness(policy, situation, &crowd, backlog.as_ref()) {
             Some(reason) => (None, reason),
             None if situation.replicas == 0 => asleep(backlog.as_ref()),
-            None => awake(policy, situation, &pods, backlog.as_ref()),
+            None => awake(policy, situation, &crowd, backlog.as_ref()),
         };
-        demand.replicas = replicas;
-        demand.reason = reason;
-        demand
+        let up = crowd.up.len() as u64;
+        let accepted: u64 = crowd.up.iter().map(|pod| u64::from(pod.accepted_per_second)).sum();
+        Self {
+            replicas,
+            reason,
+            accepted: accepted + accepted * crowd.silent / up.max(1),
+            up: u32::try_from(up).unwrap_or(u32::MAX),
+            drain_eta: backlog.as_ref().and_then(Backlog::eta),
+            expiring: backlog.as_ref().is_some_and(Backlog::expires),
+        }
+    }
+}
+
+/// The pods, by what is known of them.
+struct Crowd {
+    /// The figures of those whose links are up.
+    up: Vec<PodFigures>,
+    /// How many say that theirs are not.
+    absent: u64,
+    /// How many say nothing, or have not lately.
+    silent: u64,
+}
+
+impl Crowd {
+    fn of(now: Time, situation: &Situation) -> Self {
+        let pods = situation.pods.iter().flatten();
+        let fresh: Vec<PodFigures> = pods.copied().filter(|pod| now.since(pod.at) <= FRESH).collect();
+        let up: Vec<PodFigures> = fresh.iter().copied().filter(|pod| pod.up).collect();
+        Self { absent: (fresh.len() - up.len()) as u64, silent: (situation.pods.len() - fresh.len()) as u64, up }
     }
 
-    /// Why the figures do not allow a decision, if they don't.
-    fn blindness(now: Time, policy: &Policy, situation: &Situation, backlog: Option<&Backlog>) -> Option<String> {
-        if situation.replicas == 0 {
-            // Nobody reports: only the platform can say that somebody is needed.
-            return (backlog.is_none() && policy.min_replicas == 0)
-                .then(|| "held at 0: the platform's figures are missing or stale".to_owned());
-        }
-        if situation.pods.is_empty() {
-            return Some("held: no pod reports yet".to_owned());
-        }
-        let silent = situation.pods.iter().filter(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH)).count();
-        if silent > 0 {
-            return Some(format!("held: {silent} of {} pods have no fresh figures", situation.pods.len()));
-        }
-        let nobody = situation.pods.iter().flatten().all(|pod| !pod.up);
-        nobody.then(|| "held: no pod has its links up yet".to_owned())
+    /// In words, if some have fallen silent.
+    fn silence(&self) -> Option<String> {
+        let all = self.up.len() as u64 + self.absent + self.silent;
+        (self.silent > 0).then(|| format!("{} of {all} pods have no fresh figures", self.silent))
     }
+}
+
+/// Why the figures do not allow a decision, if they don't.
+fn blindness(policy: &Policy, situation: &Situation, crowd: &Crowd, backlog: Option<&Backlog>) -> Option<String> {
+    if situation.slots.is_none() {
+        return Some("held: it is not known which client slots there are".to_owned());
+    }
+    if situation.replicas == 0 {
+        // Nobody reports: only the platform can say that somebody is needed.
+        return (backlog.is_none() && policy.min_replicas == 0)
+            .then(|| "held at 0: the platform's figures are missing or stale".to_owned());
+    }
+    if situation.pods.is_empty() {
+        return Some("held: no pod reports yet".to_owned());
+    }
+    crowd.up.is_empty().then(|| match crowd.silence() {
+        Some(silence) => format!("held: {silence}"),
+        None => "held: no pod has its links up yet".to_owned(),
+    })
 }
 
 /// No pod: is one needed?
@@ -81,27 +106,23 @@ fn asleep(backlog: Option<&Backlog>) -> (Option<u32>, String) {
     }
 }
 
-fn awake(
-    policy: &Policy,
-    situation: &Situation,
-    pods: &[PodFigures],
-    backlog: Option<&Backlog>,
-) -> (Option<u32>, String) {
-    let current = situation.replicas;
-    let work = Work::of(pods);
-    let connected = u64::try_from(pods.len()).unwrap_or(u64::MAX);
+fn awake(policy: &Policy, situation: &Situation, crowd: &Crowd, backlog: Option<&Backlog>) -> (Option<u32>, String) {
+    let current = u64::from(situation.replicas);
+    let work = Work::of(&crowd.up);
+    let connected = crowd.up.len() as u64;
 
-    // What a pod that is not up will do nobody knows: none is added for it, and none is taken away because of it.
-    let absent = situation.pods.len() as u64 - connected;
-    let busy = match work.busy_pods(policy, connected) {
-        busy if busy < u64::from(current) => work.and_busy(absent).busy_pods(policy, connected + absent).min(u64::from(current)),
+    // One that has fallen silent counts as busy to the target, so that it speaks for no change; and while one is silent,
+    // none goes. What a pod that is not up will do nobody knows: none is added for it, and none is taken away because of it.
+    let heard = work.with(crowd.silent, target(policy));
+    let busy = match heard.busy_pods(policy) {
+        busy if busy < current => heard.with(crowd.absent, 1000).busy_pods(policy).min(current),
         busy => busy,
     };
     let mut wish = (
         busy,
         format!("saturation is {} % of {} pods (target {} %)", work.saturation(), connected, policy.target_saturation),
     );
-    let links = work.received.div_ceil(CONNECTION_RATE * u64::from(policy.connections_per_pod.max(1)));
+    let links = work.received.div_ceil(CONNECTION_RATE * u64::from(policy.connections_per_pod.max(1))) + crowd.silent;
     if links > wish.0 {
         wish = (
             links,
@@ -112,7 +133,7 @@ fn awake(
         && backlog.counts()
     {
         let rate = work.received.saturating_sub(backlog.draining()) + backlog.wanted_rate(policy);
-        match work.pods_for(rate, policy) {
+        match work.pods_for(rate, policy).map(|pods| pods + crowd.silent) {
             Some(pods) if pods > wish.0 => {
                 wish = (
                     pods,
@@ -129,14 +150,25 @@ fn awake(
             // Hardly busy, and yet there is a backlog: consumers are not what it waits for, and none goes while it lasts.
             None => {
                 wish.1 = format!("{}; the backlog of {} does not wait for consumers", wish.1, backlog.messages);
-                wish.0 = wish.0.max(u64::from(current));
+                wish.0 = wish.0.max(current);
             }
         }
+    }
+    if let Some(silence) = crowd.silence() {
+        if wish.0 <= current {
+            return (None, format!("held: {silence}"));
+        }
+        wish.1 = format!("{}; {silence}, and count as busy to the target", wish.1);
     }
     // Zero is for when nothing comes and nothing waits, and the platform says so.
     let idle = work.received == 0 && work.saturation == 0 && backlog.is_some_and(|backlog| !backlog.counts());
     let least = u64::from(!(idle && policy.min_replicas == 0));
     (Some(u32::try_from(wish.0.max(least)).unwrap_or(u32::MAX)), wish.1)
+}
+
+/// How busy a pod should be, in thousandths of its time.
+fn target(policy: &Policy) -> u64 {
+    u64::from(policy.target_saturation.clamp(1, 100)) * 10
 }
 
 /// What the pods do, in sum.
@@ -159,9 +191,9 @@ impl Work {
         }
     }
 
-    /// The same with so many more pods that are all busy.
-    fn and_busy(&self, pods: u64) -> Self {
-        Self { saturation: self.saturation + 1000 * pods, pods: self.pods + pods, ..*self }
+    /// The same with so many more pods, each so busy, in thousandths.
+    fn with(&self, pods: u64, busy: u64) -> Self {
+        Self { saturation: self.saturation + busy * pods, pods: self.pods + pods, ..*self }
     }
 
     /// The mean, in per cent.
@@ -170,11 +202,11 @@ impl Work {
     }
 
     /// Pods that would be busy to the target with the work that there is; as many as there are if that is near enough.
-    fn busy_pods(&self, policy: &Policy, connected: u64) -> u64 {
-        let target = u64::from(policy.target_saturation.clamp(1, 100)) * 10;
-        let aim = target * connected;
+    fn busy_pods(&self, policy: &Policy) -> u64 {
+        let target = target(policy);
+        let aim = target * self.pods;
         if self.saturation.abs_diff(aim) * 100 <= aim * TOLERANCE {
-            return connected;
+            return self.pods;
         }
         self.saturation.div_ceil(target)
     }
@@ -186,7 +218,7 @@ impl Work {
         if self.saturation < 100 * self.pods || self.accepted == 0 {
             return None;
         }
-        let target = u64::from(policy.target_saturation.clamp(1, 100)) * 10;
+        let target = target(policy);
         // A pod that is busy `saturation` of the time does `accepted`; at the target it does accepted * target / saturation.
         Some((rate * self.saturation).div_ceil((self.accepted * target).max(1)))
     }
@@ -223,17 +255,15 @@ impl Backlog {
         self.per_minute.unwrap_or(0) / 60
     }
 
-    /// How long it takes at the rate it drains now, or at the best rate if it does not drain or nobody says.
+    /// How long it takes at the rate it drains now; `None` if it does not, or nobody says.
     fn eta(&self) -> Option<Duration> {
-        let rate = match self.draining() {
-            0 => BACKLOG_PER_SECOND,
-            rate => rate.min(BACKLOG_PER_SECOND),
-        };
-        self.counts().then(|| Duration::from_secs(self.messages.div_ceil(rate)))
+        let rate = self.per_minute.filter(|rate| *rate > 0 && self.counts())?;
+        Some(Duration::from_secs(self.messages.saturating_mul(60).div_ceil(rate)))
     }
 
-    /// Even at the platform's best, it takes longer than it is kept.
+    /// Even at the platform's best, it takes longer than it is kept. The rate it drains now does not count: it rises and falls
+    /// with every pause of a consumer.
     fn expires(&self) -> bool {
-        self.eta().is_some_and(|eta| eta > RETENTION)
+        self.counts() && self.messages.div_ceil(BACKLOG_PER_SECOND) > RETENTION.as_secs()
     }
 }

@@ -1,5 +1,6 @@
 //! What was wished and done before, as far as it bears on what may be done now.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -90,37 +91,44 @@ impl History {
         })
     }
 
-    /// What may be done of a wish, now; and in words why not all of it.
-    pub(super) fn pace(&mut self, now: Time, policy: &Policy, current: u32, wish: u32) -> (u32, Option<String>) {
+    /// Takes note of a wish.
+    pub(super) fn wish(&mut self, now: Time, wish: u32) {
         self.wishes.push_back((now, wish));
         while self.wishes.front().is_some_and(|(at, _)| now.since(*at) > KEPT) {
             self.wishes.pop_front();
         }
-        if wish > current {
-            let calm = self.calmest(now, policy.scale_up, current, wish, u32::min).max(current);
-            let (start, step) = self.step(now, policy.scale_up, current);
-            let limit = start.saturating_add(step);
-            let allowed = calm.min(limit.max(current));
-            (allowed, (allowed < wish).then(|| format!("{wish} wanted, {allowed} for now")))
-        } else if wish < current {
-            let settled = self.membership.is_some_and(|(at, _)| now.since(at) >= policy.settle);
-            let watched = self.since.is_some_and(|since| now.since(since) >= policy.scale_down.stabilization);
-            if !settled || !watched {
-                return (
-                    current,
-                    Some(format!(
-                        "{wish} would do; none goes until membership has been stable for {} s",
-                        policy.settle.as_secs()
-                    )),
-                );
+    }
+
+    /// What may be done of a wish, now; and in words why not all of it.
+    pub(super) fn pace(&mut self, now: Time, policy: &Policy, current: u32, wish: u32) -> (u32, Option<String>) {
+        self.wish(now, wish);
+        match wish.cmp(&current) {
+            Ordering::Greater => {
+                let calm = self.calmest(now, policy.scale_up, current, wish, u32::min).max(current);
+                let (start, step) = self.step(now, policy.scale_up, current);
+                let limit = start.saturating_add(step);
+                let allowed = calm.min(limit.max(current));
+                (allowed, (allowed < wish).then(|| format!("{wish} wanted, {allowed} for now")))
             }
-            let calm = self.calmest(now, policy.scale_down, current, wish, u32::max).min(current);
-            let (start, step) = self.step(now, policy.scale_down, current);
-            let limit = start.saturating_sub(step);
-            let allowed = calm.max(limit.min(current));
-            (allowed, (allowed > wish).then(|| format!("{wish} would do, {allowed} for now")))
-        } else {
-            (current, None)
+            Ordering::Less => {
+                let settled = self.membership.is_some_and(|(at, _)| now.since(at) >= policy.settle);
+                let watched = self.since.is_some_and(|since| now.since(since) >= policy.scale_down.stabilization);
+                if !settled || !watched {
+                    return (
+                        current,
+                        Some(format!(
+                            "{wish} would do; none goes until membership has been stable for {} s",
+                            policy.settle.as_secs()
+                        )),
+                    );
+                }
+                let calm = self.calmest(now, policy.scale_down, current, wish, u32::max).min(current);
+                let (start, step) = self.step(now, policy.scale_down, current);
+                let limit = start.saturating_sub(step);
+                let allowed = calm.max(limit.min(current));
+                (allowed, (allowed > wish).then(|| format!("{wish} would do, {allowed} for now")))
+            }
+            Ordering::Equal => (current, None),
         }
     }
 

@@ -106,17 +106,20 @@ pub struct PodFigures {
 pub struct Situation {
     /// The replicas that the target asks for now.
     pub replicas: u32,
-    /// Client slots that this group's pods hold or could be granted; `None` while that is not known.
+    /// Client slots that this group's pods hold or could be granted; `None` while that is not known: the count is held.
     pub slots: Option<u32>,
     /// One entry for each pod that should be consuming: its figures, or that its sidecar has fallen silent. A pod whose
     /// sidecar has not come yet is among them as one that is not up; one that stands by, or is about to end, is not.
     pub pods: Vec<Option<PodFigures>>,
     /// What the platform says; `None` if it was never asked or never answered.
     pub platform: Option<PlatformFigures>,
+    /// What somebody else asks for, who decides instead of the figures.
+    pub asked: Option<u32>,
 }
 
 /// What should be done, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent")]
 pub struct Decision {
     /// The replicas that the target should have.
     pub replicas: u32,
@@ -128,9 +131,10 @@ pub struct Decision {
     pub blind: bool,
     /// More are needed than `maxReplicas` or the slots allow.
     pub at_capacity: bool,
-    /// How long the backlog takes to drain at the rate it drains now, or at best; `None` without one.
+    /// How long the backlog takes to drain at the rate it drains now; `None` without one, or if it does not drain.
     pub drain_eta: Option<Duration>,
-    /// The backlog can't be drained within the day that the platform keeps it.
+    /// Even at the platform's best, the backlog can't be drained within the day that it is kept. Says nothing unless the
+    /// platform's figures are fresh.
     pub expiring: bool,
 }
 
@@ -140,30 +144,41 @@ pub const FRESH: Duration = Duration::from_secs(20);
 /// Decides. `history` is of the same workload, and is brought up to date.
 pub fn decide(now: Time, policy: &Policy, situation: &Situation, history: &mut History) -> Decision {
     let current = situation.replicas;
-    let demand = Demand::of(now, policy, situation);
+    let mut demand = Demand::of(now, policy, situation);
     history.observe(now, current, &demand);
+    if let Some(asked) = situation.asked {
+        demand.replicas = Some(asked);
+        demand.reason = format!("spec.scaling.replicas is {asked}");
+    }
 
     let bounds = Bounds::of(policy, situation);
     let mut reason = demand.reason.clone();
     let mut wanted = demand.replicas.unwrap_or(current);
-    if demand.replicas.is_some() {
-        if wanted > current
-            && let Some(futile) = history.futile(now, &demand)
-        {
-            (wanted, reason) = (current, futile);
-        }
-        let bounded = wanted.clamp(bounds.min, bounds.max.max(bounds.min));
-        let (paced, held) = history.pace(now, policy, current, bounded);
-        wanted = paced;
+    let by_figures = demand.replicas.is_some() && situation.asked.is_none();
+    if by_figures
+        && wanted > current
+        && let Some(futile) = history.futile(now, &demand)
+    {
+        (wanted, reason) = (current, futile);
+    }
+    // The user's bounds count at once, whatever the figures are, and so does whoever decides instead of them. What the
+    // slots don't allow is not added, and is taken away at leisure: they may be free again in a moment.
+    let users = bounds.users(wanted);
+    let goal = users.min(bounds.budget);
+    let mut replicas = goal;
+    if by_figures || goal < users.min(current) {
+        let (paced, held) = history.pace(now, policy, current, goal);
+        replicas = paced.min(if by_figures { bounds.max } else { users }).max(bounds.min.min(bounds.budget));
         if let Some(held) = held {
             reason = format!("{reason}; {held}");
         }
+    } else if situation.asked.is_some() {
+        history.wish(now, goal);
     }
-    // Bounds hold whatever the figures are: they are the user's word and the platform's limit.
-    let at_capacity = demand.replicas.is_some_and(|demanded| demanded > bounds.max);
-    let replicas = bounds.apply(wanted);
-    if replicas != wanted || at_capacity {
-        reason = format!("{reason}; {}", bounds.words(wanted.max(demand.replicas.unwrap_or(0))));
+    let demanded = demand.replicas.unwrap_or(0);
+    let at_capacity = demanded > bounds.max || (demanded > bounds.budget && situation.slots.is_some());
+    if goal != wanted || at_capacity {
+        reason = format!("{reason}; {}", bounds.words(wanted.max(demanded), situation));
     }
     let write = match policy.pause {
         Pause::None => replicas != current,
@@ -187,38 +202,41 @@ pub fn decide(now: Time, policy: &Policy, situation: &Situation, history: &mut H
     }
 }
 
-/// Between what the count must stay.
+/// Between what the count should stay.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
+    /// The user's.
     min: u32,
+    /// The user's.
     max: u32,
-    /// `max` is what the slots allow, not what the user does.
-    by_slots: bool,
+    /// What the slots allow.
+    budget: u32,
 }
 
 impl Bounds {
     fn of(policy: &Policy, situation: &Situation) -> Self {
         let pods = situation.slots.map(|slots| slots / policy.connections_per_pod.max(1));
-        // A group whose slots others hold keeps one pod: it stands by, and consumes as soon as one is free.
-        let budget = pods.map_or(u32::MAX, |pods| pods.max(1));
         Self {
-            min: policy.min_replicas.min(budget),
-            max: policy.max_replicas.min(budget),
-            by_slots: budget < policy.max_replicas,
+            min: policy.min_replicas.min(policy.max_replicas),
+            max: policy.max_replicas,
+            // A group whose slots others hold keeps one pod: it stands by, and consumes as soon as one is free. While it is
+            // not known what there is, nothing more is taken.
+            budget: pods.map_or(situation.replicas, |pods| pods.max(1)),
         }
     }
 
-    fn apply(self, replicas: u32) -> u32 {
-        replicas.min(self.max).max(self.min)
+    fn users(self, replicas: u32) -> u32 {
+        replicas.clamp(self.min, self.max)
     }
 
-    fn words(self, wanted: u32) -> String {
-        if wanted < self.min {
-            format!("minReplicas is {}", self.min)
-        } else if self.by_slots {
-            format!("the client slots allow {} of {wanted}", self.max)
+    fn words(self, wanted: u32, situation: &Situation) -> String {
+        if self.users(wanted) <= self.budget {
+            let (name, bound) = if wanted < self.min { ("min", self.min) } else { ("max", self.max) };
+            format!("{name}Replicas is {bound} of {wanted}")
+        } else if situation.slots.is_none() {
+            format!("it is not known whether the client slots allow {wanted}")
         } else {
-            format!("maxReplicas is {} of {wanted}", self.max)
+            format!("the client slots allow {} of {wanted}", self.budget)
         }
     }
 }

@@ -28,6 +28,7 @@ struct Moment {
     slots: Option<u32>,
     pods: Vec<Option<PodFigures>>,
     platform: Option<(u64, u64, Option<u64>)>,
+    asked: Option<u32>,
 }
 
 fn moment() -> impl Strategy<Value = Moment> {
@@ -40,8 +41,16 @@ fn moment() -> impl Strategy<Value = Moment> {
             0.8,
             (0_u64..120_000, prop_oneof![Just(0), 1_u64..100_000_000], prop::option::of(0_u64..12_000)),
         ),
+        prop::option::weighted(0.2, 0_u32..80),
     )
-        .prop_map(|(after, replicas, slots, pods, platform)| Moment { after, replicas, slots, pods, platform })
+        .prop_map(|(after, replicas, slots, pods, platform, asked)| Moment {
+            after,
+            replicas,
+            slots,
+            pods,
+            platform,
+            asked,
+        })
 }
 
 proptest! {
@@ -63,6 +72,7 @@ proptest! {
         let mut history = History::default();
         let mut now = Time(10_000_000);
         let mut replicas = 1_u32;
+        let mut membership = None;
         for moment in moments {
             now = now + Duration::from_millis(moment.after);
             replicas = moment.replicas.unwrap_or(replicas);
@@ -71,27 +81,45 @@ proptest! {
                 .iter()
                 .map(|pod| pod.map(|pod| PodFigures { at: Time(now.0 - pod.at.0), ..pod }))
                 .collect();
-            let nobody_up = !pods.iter().flatten().any(|pod| pod.up);
-            let silent = nobody_up || pods.iter().any(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH));
+            let fresh = pods.iter().flatten().filter(|pod| now.since(pod.at) <= FRESH);
+            let up = fresh.filter(|pod| pod.up).count();
+            let silent = pods.iter().any(|pod| pod.is_none_or(|pod| now.since(pod.at) > FRESH));
+            if membership.is_none_or(|(_, known)| known != up) {
+                membership = Some((now, up));
+            }
             let platform = moment.platform.map(|(age, backlog, backlog_per_minute)| PlatformFigures {
                 at: Time(now.0 - age),
                 stale_at: Time(now.0 - age + 60_000),
                 backlog,
                 backlog_per_minute,
             });
-            let situation = Situation { replicas, slots: moment.slots, pods, platform };
+            let situation = Situation { replicas, slots: moment.slots, pods, platform, asked: moment.asked };
             let decision = decide(now, &policy, &situation, &mut history);
 
-            let budget = moment.slots.map_or(u32::MAX, |slots| (slots / connections).max(1));
+            let budget = moment.slots.map_or(replicas, |slots| (slots / connections).max(1));
             let (low, high) = (policy.min_replicas.min(budget), policy.max_replicas.min(budget));
-            prop_assert!((low..=high).contains(&decision.replicas), "{decision:?} outside {low}..={high}");
+            // More than the slots allow there may be for a while, but never is one added.
+            let most = high.max(replicas.min(policy.max_replicas));
+            prop_assert!((low..=most).contains(&decision.replicas), "{decision:?} outside {low}..={most}");
             prop_assert!(!decision.reason.is_empty());
-            if silent && replicas > 0 {
-                prop_assert!(decision.blind);
-                prop_assert!(decision.replicas >= replicas.min(high), "down without figures: {decision:?}");
-                prop_assert!(decision.replicas <= replicas.max(low), "up without figures: {decision:?}");
+            let blind = moment.slots.is_none() || (up == 0 && replicas > 0);
+            if let Some(asked) = moment.asked {
+                let obeyed = asked.clamp(policy.min_replicas, policy.max_replicas);
+                prop_assert!(decision.replicas <= obeyed && decision.replicas >= obeyed.min(high), "{decision:?}");
+            } else {
+                prop_assert!(!blind || decision.blind, "{decision:?}");
+                if blind {
+                    prop_assert!(decision.replicas <= replicas.max(low), "up without figures: {decision:?}");
+                }
+                if replicas > 0 && (blind || silent) {
+                    prop_assert!(decision.replicas >= replicas.min(high), "down without figures: {decision:?}");
+                }
+                if decision.replicas < replicas.min(policy.max_replicas) {
+                    let stable = membership.is_some_and(|(since, _)| now.since(since) >= policy.settle);
+                    prop_assert!(stable, "down while membership changes: {decision:?}");
+                }
             }
-            if decision.replicas == 0 && replicas > 0 {
+            if decision.replicas == 0 && replicas > 0 && moment.asked.is_none() {
                 prop_assert!(platform.is_some_and(|figures| now < figures.stale_at), "asleep without anybody to wake it");
             }
             match pause {

@@ -32,6 +32,7 @@ struct Scene {
     replicas: u32,
     slots: Option<u32>,
     platform: Option<(u64, Option<u64>)>,
+    asked: Option<u32>,
 }
 
 impl Scene {
@@ -44,6 +45,7 @@ impl Scene {
             replicas,
             slots: Some(64),
             platform: Some((0, None)),
+            asked: None,
         }
     }
 
@@ -58,7 +60,7 @@ impl Scene {
             backlog,
             backlog_per_minute,
         });
-        let situation = Situation { replicas: self.replicas, slots: self.slots, pods, platform };
+        let situation = Situation { replicas: self.replicas, slots: self.slots, pods, platform, asked: self.asked };
         let decision = decide(self.now, &self.policy, &situation, &mut self.history);
         if decision.write {
             self.replicas = decision.replicas;
@@ -154,8 +156,24 @@ fn a_backlog_that_outlives_its_day_is_said_aloud() {
     let decision = scene.step(500, 100);
     assert!(decision.expiring);
     assert_eq!(decision.drain_eta, Some(Duration::from_secs(100_000)));
-    scene.platform = Some((10_000_000, Some(12_000)));
-    assert!(!scene.step(500, 100).expiring);
+    // By the best that the platform does, at whatever rate it drains just now.
+    for per_minute in [Some(12_000), Some(60), Some(0), None] {
+        scene.platform = Some((10_000_000, per_minute));
+        assert!(!scene.step(500, 100).expiring);
+        scene.platform = Some((20_000_000, per_minute));
+        assert!(scene.step(500, 100).expiring);
+    }
+}
+
+#[test]
+fn how_long_a_backlog_lasts_is_told_by_the_rate_that_it_drains_at() {
+    let mut scene = Scene::of(2);
+    for (per_minute, eta) in [(Some(600), Some(360)), (Some(30), Some(7_200)), (Some(0), None), (None, None)] {
+        scene.platform = Some((3_600, per_minute));
+        assert_eq!(scene.step(500, 100).drain_eta, eta.map(Duration::from_secs));
+    }
+    scene.platform = Some((0, Some(600)));
+    assert_eq!(scene.step(500, 100).drain_eta, None, "there is none");
 }
 
 #[test]
@@ -180,13 +198,43 @@ fn a_busy_moment_within_the_window_keeps_the_pods() {
 #[test]
 fn missing_or_stale_figures_hold_the_count() {
     let mut scene = Scene::of(3);
-    let busy = scene.pod(1000, 100);
+    let busy = scene.pod(700, 100);
     let idle = scene.pod(0, 0);
-    let old = PodFigures { at: Time(scene.now.0 - 21_000), ..busy };
-    for pods in [vec![], vec![None, Some(busy), Some(busy)], vec![Some(idle), Some(idle), Some(old)]] {
+    let old = PodFigures { at: Time(scene.now.0 - 21_000), ..scene.pod(1000, 1000) };
+    let look = [
+        vec![],
+        vec![None, Some(busy), Some(busy)],
+        vec![Some(idle), Some(idle), Some(old)],
+        vec![Some(old); 3],
+        vec![None; 3],
+    ];
+    for pods in look {
         let decision = scene.look(pods);
         assert!(decision.blind && !decision.write, "{}", decision.reason);
         assert!(decision.reason.contains("held"), "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_pod_that_falls_silent_does_not_keep_the_others_from_getting_help() {
+    let mut scene = Scene::of(8);
+    let mut pods = vec![Some(scene.pod(1000, 100)); 8];
+    pods[3] = None;
+    let decision = scene.look(pods);
+    // Seven that are busy are work for ten, and the eighth for itself.
+    assert_eq!((decision.replicas, decision.write, decision.blind), (11, true, false), "{}", decision.reason);
+    assert!(decision.reason.contains("1 of 8 pods have no fresh figures"), "{}", decision.reason);
+    // By their connections too.
+    let mut scene = Scene::of(3);
+    let near = Some(scene.pod(50, 950));
+    assert_eq!(scene.look(vec![near, near, None]).replicas, 4);
+    // And none goes while it is silent, however idle the others are.
+    let mut scene = Scene::of(3);
+    for _ in 0..400 {
+        let idle = Some(scene.pod(0, 0));
+        let decision = scene.look(vec![idle, idle, None]);
+        assert!(decision.blind && !decision.write, "{}", decision.reason);
+        scene.now = scene.now + Duration::from_secs(5);
     }
 }
 
@@ -213,11 +261,77 @@ fn bounds_hold_even_without_figures() {
     let mut scene = Scene::of(70);
     scene.slots = None;
     assert_eq!(scene.look(vec![]).replicas, 64);
-    scene.slots = Some(20);
-    scene.policy.connections_per_pod = 2;
-    assert_eq!(scene.look(vec![]).replicas, 10);
+    scene.slots = Some(128);
+    scene.policy.max_replicas = 60;
+    assert_eq!(scene.look(vec![]).replicas, 60);
     scene.replicas = 0;
     assert_eq!(scene.look(vec![]).replicas, 1);
+}
+
+#[test]
+fn while_the_slots_are_not_known_the_count_is_held() {
+    let mut scene = Scene::of(4);
+    scene.slots = None;
+    for saturation in [1000, 0] {
+        let decision = scene.go_on(2000, saturation, 100);
+        assert!(decision.blind && scene.replicas == 4, "{}", decision.reason);
+    }
+    scene.asked = Some(9);
+    let decision = scene.step(0, 0);
+    assert!(!decision.write && !decision.at_capacity, "{}", decision.reason);
+    assert!(decision.reason.contains("it is not known whether the client slots allow 9"), "{}", decision.reason);
+    scene.asked = Some(2);
+    assert_eq!(scene.step(0, 0).replicas, 2, "fewer need no slots");
+}
+
+#[test]
+fn slots_that_others_take_away_are_given_up_at_leisure() {
+    for asked in [None, Some(10)] {
+        let mut scene = Scene::of(10);
+        scene.asked = asked;
+        scene.go_on(1000, 700, 10);
+        scene.slots = Some(4);
+        let decision = scene.step(700, 10);
+        assert!(!decision.write && decision.at_capacity, "{}", decision.reason);
+        assert!(decision.reason.contains("the client slots allow 4 of 10"), "{}", decision.reason);
+        assert!(!scene.go_on(290, 700, 10).write, "not before the window for scaling down has passed");
+        // A moment with more begins it anew.
+        scene.slots = Some(10);
+        scene.step(700, 10);
+        scene.slots = Some(4);
+        assert!(!scene.go_on(290, 700, 10).write);
+        scene.go_on(60, 700, 10);
+        assert_eq!(scene.replicas, 4);
+        // What the user says counts at once.
+        scene.policy.max_replicas = 3;
+        assert_eq!(scene.step(700, 10).replicas, 3);
+    }
+}
+
+#[test]
+fn slots_that_are_gone_are_given_up_without_figures_too() {
+    // All stand by: none of them should be consuming, so none is heard.
+    let mut scene = Scene::of(6);
+    scene.slots = Some(0);
+    for _ in 0..200 {
+        scene.look(vec![]);
+        scene.now = scene.now + Duration::from_secs(5);
+    }
+    assert_eq!(scene.replicas, 1);
+}
+
+#[test]
+fn whoever_decides_instead_is_obeyed_at_once_inside_the_bounds() {
+    let mut scene = Scene::of(3);
+    scene.slots = Some(30);
+    scene.policy.max_replicas = 20;
+    for (asked, replicas) in [(9, 9), (2, 2), (90, 20), (0, 1)] {
+        scene.asked = Some(asked);
+        let decision = scene.look(vec![]);
+        assert_eq!((decision.replicas, decision.blind), (replicas, false), "{}", decision.reason);
+        assert!(decision.reason.starts_with(&format!("spec.scaling.replicas is {asked}")), "{}", decision.reason);
+        assert_eq!(decision.at_capacity, asked == 90);
+    }
 }
 
 #[test]

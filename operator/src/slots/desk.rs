@@ -441,9 +441,10 @@ impl Desk {
             lapse.into_iter().chain(known).map(|since| evidence::free_at(since, holder))
         });
         let pings = self.lines.values().filter_map(Line::next_ping_at);
-        let look_ups = self.concerned().into_iter().filter_map(|pod| {
-            Some(*self.looked_up.get(&pod.uid)? + self.look_up_every(&pod.uid)?)
-        });
+        let look_ups = self
+            .concerned()
+            .into_iter()
+            .filter_map(|pod| Some(*self.looked_up.get(&pod.uid)? + self.look_up_every(&pod.uid)?));
         let exchanges = self.exchanges.iter().filter_map(|exchange| self.exchange_deadline(exchange));
         let record = self.record.wake_at();
         // What was due already, and is still there, waits for something else than time.

@@ -40,11 +40,9 @@ pub(super) struct Limits {
 impl Limits {
     /// The smallest of what these members say; `None` where there is none.
     pub(super) fn of<'a>(members: impl Iterator<Item = &'a Member>) -> Option<Self> {
-        let said = members.map(|member| Self { slots: member.client_slots, attempts: member.connect_attempts_per_minute });
-        said.reduce(|one, other| Self {
-            slots: one.slots.min(other.slots),
-            attempts: one.attempts.min(other.attempts),
-        })
+        let said =
+            members.map(|member| Self { slots: member.client_slots, attempts: member.connect_attempts_per_minute });
+        said.reduce(|one, other| Self { slots: one.slots.min(other.slots), attempts: one.attempts.min(other.attempts) })
     }
 
     /// How many permits a grant of so many slots gets in a span when others want theirs too: twice what an even share is.

@@ -300,7 +300,8 @@ pub struct SlotGranted {
     /// As many as `connectionsPerPod`.
     #[prost(uint32, repeated, tag = "2")]
     pub slots: ::prost::alloc::vec::Vec<u32>,
-    /// How many connect attempts, for all of the slots together, the sidecar may make in any 60 seconds while it is alone:
+    /// How many connect attempts, for all of the slots together, the sidecar may make in any 65 seconds (the 60 in which
+    /// the platform counts them, and the 5 that each may take to get there) while it is alone:
     /// while it has heard nothing from a broker for 90 seconds, and waits for no answer to a `Hello` on an open stream.
     /// 0: none. It goes with the grant and never changes, since the sum over all grants is what keeps the group inside the
     /// platform's limit while nobody is there to count.

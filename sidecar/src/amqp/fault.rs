@@ -1,6 +1,7 @@
 //! Why a link ended, in words that an operator can act on, and what must be renewed to get another.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::frame::BadFrame;
@@ -128,8 +129,13 @@ pub enum Fault {
     #[error("the peer did not send {0} within {1:?}")]
     Timeout(Wait, Duration),
     /// The stream below ended or failed.
-    #[error("the connection was lost: {0}")]
-    Lost(String),
+    #[error("the connection was lost: {reason}")]
+    Lost {
+        /// How it ended; says whose end it was, see [`is_end_by_peer`].
+        kind: ErrorKind,
+        /// What the system said.
+        reason: String,
+    },
     /// A settlement for a link that is not this one.
     #[error("delivery {delivery_id} belongs to a link of epoch {epoch}, which is gone; {outcome:?} was not sent")]
     StaleEpoch {
@@ -140,6 +146,13 @@ pub enum Fault {
         /// What was to be said of it.
         outcome: Outcome,
     },
+}
+
+/// Whether a stream that ended like this was ended by the peer, which so knows of it. Else it is our side, or the way
+/// between, that has lost it (no route, no answer), and the peer may take the connection for alive.
+pub fn is_end_by_peer(kind: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 impl Fault {

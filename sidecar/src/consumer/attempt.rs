@@ -11,7 +11,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::uplink::Uplink;
 use crate::amqp::engine::Incoming;
-use crate::amqp::fault::{Fault, Renew};
+use crate::amqp::fault::{Fault, Renew, is_end_by_peer};
 use crate::clock;
 use crate::ledger::LinkEpoch;
 use crate::permit::{Permit, PermitError, Permits, Place};
@@ -60,13 +60,14 @@ impl AttemptError {
         }
     }
 
-    /// Whether the platform knows that nothing came of it: there was no AMQP connection, or it has ended it itself.
+    /// Whether the platform knows that nothing came of it: there was no AMQP connection, or it has ended it itself. A
+    /// connection that our side or the way between has lost may have stood there before.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::Connect(ConnectError::Amqp(fault)) => matches!(
-                fault,
-                Fault::Lost(_) | Fault::Refused { .. } | Fault::AuthenticationFailed { .. } | Fault::NotAmqp { .. }
-            ),
+            Self::Connect(ConnectError::Amqp(Fault::Lost { kind, .. })) => is_end_by_peer(*kind),
+            Self::Connect(ConnectError::Amqp(fault)) => {
+                matches!(fault, Fault::Refused { .. } | Fault::AuthenticationFailed { .. } | Fault::NotAmqp { .. })
+            }
             _ => true,
         }
     }
@@ -110,11 +111,11 @@ impl<S: Source + 'static> Link<S> {
         let result = Box::pin(async move {
             let target = connector.locate().await?;
             let Permit { credentials, until } = permits.next(place).await?;
-            if clock::now() >= until {
+            if until.is_some_and(|until| until <= clock::now()) {
                 return Err(AttemptError::Lapsed);
             }
             begins.store(true, Ordering::Relaxed);
-            Ok(connector.connect_to(target, epoch, credentials).await?)
+            Ok(connector.connect_to(target, epoch, credentials, until).await?)
         });
         Self::Connecting(Attempt { result, made })
     }

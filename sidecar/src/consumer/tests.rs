@@ -44,6 +44,8 @@ pub(crate) struct Platform {
     unblocked: Arc<Notify>,
     /// The user names that attempts were made with.
     users: Arc<Mutex<Vec<String>>>,
+    /// Until when attempts were to have reached it.
+    untils: Arc<Mutex<Vec<Option<Instant>>>>,
 }
 
 pub(crate) struct ScriptedSource {
@@ -82,6 +84,10 @@ impl Platform {
         self.users.lock().unwrap().clone()
     }
 
+    pub(crate) fn untils(&self) -> Vec<Option<Instant>> {
+        self.untils.lock().unwrap().clone()
+    }
+
     pub(crate) fn attempts(&self) -> usize {
         self.told().iter().filter(|told| **told == Told::Attempt).count()
     }
@@ -105,8 +111,10 @@ impl Connect for Platform {
         (): (),
         epoch: LinkEpoch,
         with: SaslCredentials,
+        until: Option<Instant>,
     ) -> Result<ScriptedSource, ConnectError> {
         self.tell(Told::Attempt);
+        self.untils.lock().unwrap().push(until);
         self.users.lock().unwrap().push(with.user_name.expose().to_owned());
         let next = self.links.lock().unwrap().pop_front();
         let script = match next {
@@ -127,7 +135,7 @@ impl Source for ScriptedSource {
             }
             tokio::select! {
                 event = self.script.recv() => {
-                    let came = event.unwrap_or(Err(Fault::Lost("the script is over".into())))?;
+                    let came = event.unwrap_or(Err(lost("the script is over")))?;
                     self.outstanding -= u32::try_from(came.len()).unwrap();
                     deliveries.extend(came);
                     return Ok(Mark(self.written));
@@ -165,7 +173,7 @@ struct FreePermits;
 impl Permits for FreePermits {
     async fn next(&self, _: Place) -> Result<Permit, PermitError> {
         let credentials = SaslCredentials { user_name: "user".into(), password: "password".into() };
-        Ok(Permit { credentials, until: clock::now() + Duration::from_secs(5) })
+        Ok(Permit { credentials, until: None })
     }
 }
 
@@ -301,6 +309,11 @@ async fn attached() -> (World, Events, Application) {
     (world, link, application)
 }
 
+/// A connection that the peer has ended without a word.
+pub(crate) fn lost(reason: &str) -> Fault {
+    Fault::Lost { kind: std::io::ErrorKind::ConnectionReset, reason: reason.to_owned() }
+}
+
 pub(crate) fn incoming(delivery_id: u32) -> Incoming {
     let id = delivery_id.to_string();
     let message = message(&[("topic", "/pk/dn/user/up"), ("messageId", &id)], id.as_bytes());
@@ -359,7 +372,7 @@ async fn a_link_lost_before_the_settlement_is_written_is_told() {
     world.platform.block(true);
     application.ack(&[deliveries[0].delivery_id]).await;
     settle_down().await;
-    first.send(Err(Fault::Lost("cut".into()))).unwrap();
+    first.send(Err(lost("cut"))).unwrap();
     settle_down().await;
     world.platform.block(false);
     assert_eq!(application.results().await.link_lost, [deliveries[0].delivery_id]);
@@ -503,7 +516,7 @@ async fn a_stream_that_is_never_read_is_ended_and_hears_so_when_it_reads_again()
 async fn a_link_that_is_dropped_at_once_again_and_again_is_asked_for_less_and_less_often() {
     let platform = Platform::default();
     for _ in 0..200 {
-        platform.link().send(Err(Fault::Lost("evicted".into()))).unwrap();
+        platform.link().send(Err(lost("evicted"))).unwrap();
     }
     let world = World::new(platform, Policy::default());
     let _application = world.attach("a").await.unwrap();

@@ -118,6 +118,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
     }
 
     /// A link is lost. The next one is not opened before this one is closed: the platform would count both.
+    ///
+    /// It does wait no longer than that takes, which is 3 s at most, even if the platform does not confirm the end. So for
+    /// up to the idle time-out the platform may know two connections of this slot, of one client ID. That is on purpose: to
+    /// wait would stop consumption for a minute after every cut, and whoever counts slots counts this one until the old
+    /// connection is dead as well (`unconfirmed`). What it assumes of the platform: that a client ID which comes anew takes
+    /// the place of its old connection, or that both are counted for no longer than the idle time-out.
     pub(super) fn lost(&mut self, now: Instant, place: usize, fault: &Fault) {
         let uplink = &mut self.uplinks[place];
         match std::mem::replace(&mut uplink.link, Link::Idle) {

@@ -1,7 +1,10 @@
 //! The sidecar on its own: what it may do about lost links while no broker is heard. Pure.
 //!
-//! A sidecar is *alone* once it has heard nothing for [`ALONE_AFTER`]. Then it may make as many attempts in any minute as
-//! its grant says, with the last user name and password that were signed for the slot, for as long as these can be used.
+//! A sidecar is *alone* once it has heard nothing for [`ALONE_AFTER`]. Then it may make as many attempts in any
+//! [`COUNTED_FOR`] as its grant says, with the last user name and password that were signed for the slot by that grant, for
+//! as long as these can be used. An attempt reaches the platform up to [`LAPSE`] after it was entered here, so what is to
+//! fit into the platform's minute is counted over a minute and that.
+//!
 //! The broker keeps that share back for every grant whose sidecar might be alone, by the same constants as stand here; so
 //! whoever changes one of them changes it there too. One more rule is its owner's to keep: while a `Hello` has been said on
 //! a stream that has not ended, no attempt is made, since it says how things were before.
@@ -12,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::requests::LAPSE;
 use super::seat::Grant;
 use super::time::Time;
 
@@ -21,8 +25,9 @@ pub const ALONE_AFTER: Duration = Duration::from_secs(90);
 /// The span in which the platform counts attempts (`PLATFORM.md 1.8`).
 pub const SPAN: Duration = Duration::from_secs(60);
 
-/// Attempts made alone are told to the broker for so long: the span, and the time for which a permit is of use.
-pub const TOLD_FOR: Duration = Duration::from_secs(65);
+/// An attempt made alone counts for so long, and the broker is told of it for so long: the span, and the time that the
+/// attempt may take to reach the platform.
+pub const COUNTED_FOR: Duration = SPAN.saturating_add(LAPSE);
 
 /// When the next attempt of a slot's own may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,11 +43,13 @@ pub enum Next {
 pub struct Alone {
     /// When the last message of a broker came, or the process began.
     heard: Time,
-    /// Attempts in any minute that the present grant allows.
+    /// The present grant's epoch; 0 before the first.
+    epoch: u64,
+    /// Attempts in any [`COUNTED_FOR`] that it allows.
     share: u32,
-    /// Those of the last [`TOLD_FOR`], oldest first, with their slots.
+    /// Those of the last [`COUNTED_FOR`], oldest first, with their slots.
     attempts: Vec<(Time, u32)>,
-    /// The slots for which there is a pair, and until when it can be used.
+    /// The slots for which there is a pair of the present grant, and until when it can be used.
     pairs: BTreeMap<u32, Time>,
 }
 
@@ -50,7 +57,7 @@ impl Alone {
     /// As the process begins, with the slots of the attempts that its predecessors remembered.
     pub fn new(at: Time, remembered: &[u32]) -> Self {
         let attempts = remembered.iter().map(|slot| (at, *slot)).collect();
-        Self { heard: at, share: 0, attempts, pairs: BTreeMap::new() }
+        Self { heard: at, epoch: 0, share: 0, attempts, pairs: BTreeMap::new() }
     }
 
     /// A message of the broker has come, whatever it was.
@@ -58,8 +65,12 @@ impl Alone {
         self.heard = at;
     }
 
-    /// The grant that is in use.
+    /// The grant that is in use. What was signed under another one is forgotten: it may name another group of the platform.
     pub fn granted(&mut self, grant: &Grant) {
+        if self.epoch != grant.epoch {
+            self.epoch = grant.epoch;
+            self.pairs.clear();
+        }
         self.share = grant.attempts_alone;
     }
 
@@ -84,13 +95,15 @@ impl Alone {
         let Some(usable) = self.pairs.get(&slot).filter(|_| share > 0) else {
             return Next::Never;
         };
-        // The one that must have left the span for another to fit into it.
-        let room = self.attempts.len().checked_sub(share).map_or(Time(0), |oldest| self.attempts[oldest].0 + SPAN);
+        // The one that must count no more for another to fit in.
+        let room =
+            self.attempts.len().checked_sub(share).map_or(Time(0), |oldest| self.attempts[oldest].0 + COUNTED_FOR);
         let next = at.max(self.alone_at()).max(room);
         if next < *usable { Next::At(next) } else { Next::Never }
     }
 
-    /// An attempt of a slot's own is about to be made. False, and it must not be, if it may not.
+    /// An attempt of a slot's own is about to be made: it reaches the platform within [`LAPSE`], or not at all. False, and
+    /// it must not be made, if it may not.
     pub fn attempt(&mut self, at: Time, slot: u32) -> bool {
         self.forget(at);
         let may = self.next_at(at, slot) == Next::At(at);
@@ -112,7 +125,7 @@ impl Alone {
     }
 
     fn forget(&mut self, at: Time) {
-        self.attempts.retain(|(made, _)| at < *made + TOLD_FOR);
+        self.attempts.retain(|(made, _)| at < *made + COUNTED_FOR);
     }
 }
 
@@ -138,7 +151,7 @@ mod tests {
         assert_eq!(sidecar.next_at(Time(20_000), 3), Next::At(Time(100_000)));
         assert!(!sidecar.attempt(Time(99_999), 3) && !sidecar.is_alone(Time(99_999)));
         assert!(sidecar.attempt(Time(100_000), 3) && sidecar.attempted(Time(100_000)));
-        assert_eq!(sidecar.next_at(Time(100_001), 3), Next::At(Time(160_000)), "one in a minute");
+        assert_eq!(sidecar.next_at(Time(100_001), 3), Next::At(Time(165_000)), "one in a minute and five seconds");
         sidecar.heard(Time(120_000));
         assert_eq!(sidecar.next_at(Time(160_000), 3), Next::At(Time(210_000)));
         assert!(sidecar.attempted(Time(164_999)) && !sidecar.attempted(Time(165_000)));
@@ -160,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_of_another_grant_is_not_used() {
+        let mut sidecar = alone(1, &[3]);
+        assert_eq!(sidecar.next_at(Time(0), 3), Next::At(Time(90_000)));
+        // The same again, as after a reconnect.
+        sidecar.granted(&Grant { epoch: 1, slots: vec![3], attempts_alone: 1 });
+        assert_eq!(sidecar.next_at(Time(0), 3), Next::At(Time(90_000)));
+        sidecar.granted(&Grant { epoch: 2, slots: vec![3], attempts_alone: 1 });
+        assert_eq!(sidecar.next_at(Time(0), 3), Next::Never);
+        assert!(!sidecar.attempt(Time(100_000), 3));
+        sidecar.signed(3, Time(0), None);
+        assert!(sidecar.attempt(Time(100_000), 3));
+    }
+
+    #[test]
     fn remembered_attempts_count_as_made_at_the_start() {
         let mut before = alone(2, &[1]);
         assert!(before.attempt(Time(100_000), 1) && before.attempt(Time(100_000), 1));
@@ -170,14 +197,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_minute_sees_more_attempts_than_the_grant_allows(
+        fn no_minute_of_the_platform_sees_more_attempts_than_the_grant_allows(
             share in 0_u32..4,
-            steps in prop::collection::vec((0_u32..3, 0_u64..30_000, prop::bool::weighted(0.05)), 1..100),
+            steps in prop::collection::vec((0_u32..3, 0_u64..30_000, prop::bool::weighted(0.05), 0_u64..=5_000), 1..100),
         ) {
             let mut sidecar = alone(share, &[0, 1, 2]);
-            let mut made: Vec<Time> = Vec::new();
+            let mut arrived: Vec<Time> = Vec::new();
             let mut at = Time(0);
-            for (slot, ms, restarts) in steps {
+            for (slot, ms, restarts, on_its_way) in steps {
                 at = Time(at.0 + ms);
                 if restarts {
                     // It hears the broker at once, and never again.
@@ -192,11 +219,12 @@ mod tests {
                 prop_assert_eq!(sidecar.attempt(at, slot), next == at);
                 if next == at {
                     prop_assert!(sidecar.is_alone(at));
-                    made.push(at);
+                    arrived.push(Time(at.0 + on_its_way));
                 }
             }
-            for (n, first) in made.iter().enumerate() {
-                let within = made[n..].iter().take_while(|at| **at < *first + SPAN).count();
+            arrived.sort();
+            for (n, first) in arrived.iter().enumerate() {
+                let within = arrived[n..].iter().take_while(|at| **at < *first + SPAN).count();
                 prop_assert!(within <= share as usize, "{} attempts in a minute", within);
             }
         }

@@ -40,6 +40,10 @@ use crate::readiness::Readiness;
 /// What has changed is reported at once, but not more often than that.
 const REPORT_APART: Duration = Duration::from_millis(50);
 
+/// The platform is given so much more than the idle time-out before a link whose end it has not confirmed is taken for
+/// dead: its clock starts later than ours, and it may look only now and then. The broker waits as long for pods that died.
+const MARGIN: Duration = Duration::from_secs(15);
+
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -110,7 +114,9 @@ pub struct Control<D, C> {
     alone: Alone,
     requests: Requests,
     asking: Vec<Asking>,
-    /// The last pair signed for each slot; in memory only.
+    /// The last grant that was used: what was asked for and signed under another one counts no more.
+    used: u64,
+    /// The last pair signed for each of its slots; in memory only.
     pairs: HashMap<u32, SaslCredentials>,
     line: Line,
     /// Replicas not tried yet in this round.
@@ -154,6 +160,7 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
             seat: Seat::new(),
             requests: Requests::new(),
             asking: Vec::new(),
+            used: 0,
             pairs: HashMap::new(),
             line: Line::Away(Time(0)),
             candidates: VecDeque::new(),
@@ -270,13 +277,19 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
     /// How long the platform may still take a link for alive whose end it did not confirm then.
     fn lingers(&self, at: Time, unconfirmed: Option<Instant>) -> Duration {
         let since = unconfirmed.map(|then| at.since(self.clock.at(then)));
-        since.map_or(Duration::ZERO, |since| self.longest_idle.saturating_sub(since))
+        since.map_or(Duration::ZERO, |since| (self.longest_idle + MARGIN).saturating_sub(since))
     }
 
     fn publish_orders(&mut self) {
         let seat = match self.seat.order() {
             Order::Stay => Seating::StandBy { reason: self.standing_by.clone() },
             Order::Use(grant) => {
+                if self.used != grant.epoch {
+                    // Nobody has asked under this one yet.
+                    self.used = grant.epoch;
+                    self.requests.clear();
+                    self.pairs.clear();
+                }
                 self.alone.granted(&grant);
                 Seating::Use { epoch: grant.epoch, slots: grant.slots }
             }

@@ -1,7 +1,8 @@
 //! The permits that were asked for and have not come. Pure.
 //!
-//! A permit is of use for [`LAPSE`] from the moment of asking, by the sidecar's own clock. So whatever pause the broker, the
-//! network or this process suffers, an attempt is made at most that long after its permit was entered in the broker's log.
+//! A permit is of use for [`LAPSE`] from the moment of asking, by the sidecar's own clock: an attempt that has not reached
+//! the platform by then is given up. So whatever pause the broker, the network or this process suffers, the platform sees an
+//! attempt at most that long after its permit was entered in the broker's log.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl Requests {
         self.last
     }
 
-    /// An answer has come, be it yes or no: the slot it is for, and until when an attempt may begin. `None` if it comes too
+    /// An answer has come, be it yes or no: the slot it is for, and until when an attempt may reach the platform. `None` if it comes too
     /// late, or was not asked for.
     pub fn answered(&mut self, at: Time, id: u64) -> Option<(u32, Time)> {
         let place = self.open.iter().position(|open| open.id == id)?;

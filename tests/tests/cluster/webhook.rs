@@ -59,7 +59,7 @@ impl Installed {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(axum::serve(listener, webhook::router(webhook)).await) });
-        let telling = trust::keep(operator.clone(), "sluice".into(), certificates.clone());
+        let telling = trust::keep(operator.clone(), "sluice".into(), certificates.clone(), |_| {});
         tasks.spawn(async move { match telling.await {} });
         let installed = Self { cluster, client, operator, answers, certificates, address, tasks };
         installed.is_trusted().await?;

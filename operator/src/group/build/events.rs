@@ -7,6 +7,8 @@ use sluice_crds::status::{ConditionType, Reason};
 
 use super::cut;
 use crate::group::plan::{Advice, ScaleTo};
+use crate::inject::names::GROUP_LABEL;
+use crate::slots::GroupRef;
 
 /// The longest note that an event takes.
 const NOTE: usize = 1024;
@@ -38,9 +40,9 @@ pub fn notices(old: &ConsumerGroupStatus, new: &ConsumerGroupStatus, advice: &[A
         ready.is_some_and(|ready| ready.message.contains(text))
     };
     for Advice { reason, message } in advice {
-        // The names of the pods change; what is wrong with them does not.
-        let stem = message.split(" (pods ").next().unwrap_or(message);
-        if !shown(old, stem) && !notices.iter().any(|known| known.reason == *reason) {
+        // Names and numbers change; what is wrong does not.
+        let stem = message.rsplit_once(" (").map_or(message.as_str(), |(stem, _)| stem);
+        if shown(new, stem) && !shown(old, stem) && !notices.iter().any(|known| known.reason == *reason) {
             notices.push(notice(true, (*reason).to_owned(), message));
         }
     }
@@ -53,12 +55,23 @@ pub fn scaled(scale: &ScaleTo) -> Notice {
     Notice { action: "Scale", ..notice(false, "Scaled".to_owned(), &note) }
 }
 
+/// That the pods with this ConsumerGroup's name in their label look for it in vain.
+pub fn no_such_group(name: &GroupRef) -> Notice {
+    let note = format!(
+        "the label {GROUP_LABEL} names ConsumerGroup {}, which does not exist in namespace {}: create it, or correct the \
+         label in the pod's template; until then the pod consumes nothing",
+        name.name, name.namespace
+    );
+    notice(true, "ConsumerGroupNotFound".to_owned(), &note)
+}
+
 fn transition(before: Option<&Condition>, now: &Condition) -> Option<Notice> {
     let bad = now.status == if is_alarm(&now.type_) { "True" } else { "False" };
     let same = before.is_some_and(|before| before.status == now.status && (before.reason == now.reason || !bad));
-    // That nothing is wrong with something new goes without saying, and so does what is not known, or was not before an
-    // alarm turned out to be none.
-    let unheard = before.is_none_or(|before| before.status == "Unknown" && is_alarm(&now.type_));
+    // That nothing is wrong with something new goes without saying, and so does what is not known, or was not for a while;
+    // but that it begins to work does not.
+    let begins = [Reason::Connecting, Reason::Unverified].map(Reason::as_str);
+    let unheard = before.is_none_or(|before| before.status == "Unknown" && !begins.contains(&before.reason.as_str()));
     let silent = now.status == "Unknown" || (unheard && !bad);
     if same || silent {
         return None;

@@ -16,7 +16,7 @@ fn verdict(kind: ConditionType, truth: Option<Truth>, reason: Reason) -> Verdict
 }
 
 fn of(verdicts: Vec<Verdict>, generation: i64, old: &ConsumerGroupStatus) -> ConsumerGroupStatus {
-    status(&name(), generation, &Plan { verdicts, ..Plan::default() }, old, wall())
+    status(&name(), generation, &Plan { verdicts, keep: Keep::Sidecars, ..Plan::default() }, old, wall())
 }
 
 fn ready(truth: Truth, reason: Reason) -> Vec<Verdict> {
@@ -63,6 +63,36 @@ fn figures_are_rounded_and_those_of_sidecars_not_taken_back() {
 }
 
 #[test]
+fn what_passes_leaves_the_rest_of_the_status_and_what_lasts_takes_it_away() {
+    let figures = Figures {
+        replicas: Some(4),
+        slots: Some((3, 64)),
+        backlog: Some((100, None)),
+        rate: Some(10),
+        plan: Some((5, "busy".into())),
+        sidecars: Some((3, 0, 1)),
+    };
+    let mut verdicts = ready(Truth::True, Reason::Consuming);
+    verdicts.push(verdict(ConditionType::Scaling, Some(Truth::True), Reason::Active));
+    let plan = Plan { verdicts, figures, ..Plan::default() };
+    let full = status(&name(), 1, &plan, &ConsumerGroupStatus::default(), wall());
+    let bad = |keep| {
+        let plan = Plan { verdicts: ready(Truth::False, Reason::CaBundleInvalid), keep, ..Plan::default() };
+        status(&name(), 2, &plan, &full, wall())
+    };
+    let passing = bad(Keep::All);
+    assert_eq!(passing.conditions[0].status, "False");
+    assert_eq!(passing.conditions[1..], full.conditions[1..]);
+    let rest = |status: &ConsumerGroupStatus| {
+        let status = status.clone();
+        (status.slots, status.backlog, status.rate, status.plan, status.sidecars)
+    };
+    assert_eq!(rest(&passing), rest(&full));
+    let lasting = bad(Keep::Nothing);
+    assert_eq!((lasting.conditions.len(), rest(&lasting)), (1, (None, None, None, None, None)));
+}
+
+#[test]
 fn patches_say_what_they_rest_on() {
     let scale = ScaleTo { from: 1, replicas: 2, version: "77".into(), reason: String::new() };
     assert_eq!(scale_patch(&scale), json!({"metadata": {"resourceVersion": "77"}, "spec": {"replicas": 2}}));
@@ -88,6 +118,12 @@ fn events_tell_of_changes_once() {
     assert_eq!(notices(&bad, &of(ready(Truth::False, Reason::SidecarMissing), 1, &bad), &[]).len(), 1);
     let unknown = of(ready(Truth::Unknown, Reason::Connecting), 1, &bad);
     assert_eq!(notices(&bad, &unknown, &[]), []);
+    assert_eq!(notices(&unknown, &good, &[]).len(), 1, "it begins to work");
+    // What was not known for a while and is as it was is no news; what turns out bad is.
+    let scaling = |truth, reason| of(vec![verdict(ConditionType::Scaling, Some(truth), reason)], 1, &empty);
+    let (stale, active) = (scaling(Truth::Unknown, Reason::FiguresStale), scaling(Truth::True, Reason::Active));
+    assert_eq!(notices(&stale, &active, &[]), []);
+    assert_eq!(notices(&stale, &scaling(Truth::False, Reason::TargetContested), &[]).len(), 1);
 }
 
 #[test]
@@ -114,6 +150,8 @@ fn what_is_wrong_with_pods_is_told_again_only_when_it_is_something_else() {
     let (before, after) = (with("3 of 3"), with("3 of 3; it is too short (pods a)"));
     assert_eq!(notices(&before, &after, &[advice("a")])[0].reason, "GracePeriodTooShort");
     assert_eq!(notices(&after, &with("3 of 3; it is too short (pods b)"), &[advice("b")]), []);
+    // While the status does not show it, it would be told with every write.
+    assert_eq!(notices(&before, &before, &[advice("a")]), []);
 }
 
 #[test]

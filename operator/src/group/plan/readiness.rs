@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use sluice_crds::status::{ConditionType, Reason};
 
-use super::{Advice, Truth, Verdict};
+use super::conditions;
+use super::{Advice, Past, Truth, Verdict};
 use crate::group::dereference::{Target, World};
 use crate::group::pods::Pod;
 use crate::group::validate::Validated;
+use crate::time::Time;
 
 const KIND: ConditionType = ConditionType::Ready;
 /// What the sidecar keeps of a pod's grace period to close its links and give its slot back.
@@ -28,24 +30,35 @@ pub(super) fn verdict(world: &World, keys: &Verdict, advice: &[Advice]) -> Verdi
 
 fn assess(world: &World, keys: &Verdict) -> Verdict {
     let say = |truth, reason, words: String| Verdict::new(KIND, truth, reason, words);
-    if keys.truth == Some(Truth::False) {
-        return say(Truth::False, keys.reason, keys.message.clone());
-    }
     let living: Vec<_> = world.pods.iter().filter(|pod| pod.counts()).collect();
     let bare = living.iter().filter(|pod| pod.sidecar.is_none()).count();
     if bare > 0 && bare == living.len() {
         return say(Truth::False, Reason::SidecarMissing, without_sidecar(&living));
     }
+    let bad_keys = keys.truth == Some(Truth::False);
     let Some(view) = &world.sidecars else {
-        return Verdict::unless_known(KIND, Reason::Connecting, "the sidecars have not reported yet");
+        // Their links may well be up, whatever the keys are like now.
+        return if bad_keys {
+            Verdict::unless_known(KIND, keys.reason, keys.message.clone())
+        } else {
+            Verdict::unless_known(KIND, Reason::Connecting, "the sidecars have not reported yet")
+        };
     };
-    if let Some(fault) = &view.fault {
-        return say(Truth::False, Reason::NotConnected, fault.clone());
-    }
     let up = view.pods.values().filter(|sidecar| sidecar.up).count();
     let all = living.len() - bare;
     if up > 0 {
-        return say(Truth::True, Reason::Consuming, format!("{up} of {} pods have their links up", all.max(up)));
+        // What is wrong stops no link that is up; it will stop the next one.
+        let mut words = format!("{up} of {} pods have their links up", all.max(up));
+        for trouble in [bad_keys.then_some(&keys.message), view.fault.as_ref()].into_iter().flatten() {
+            words = format!("{words}; but {trouble}");
+        }
+        return say(Truth::True, Reason::Consuming, words);
+    }
+    if bad_keys {
+        return say(Truth::False, keys.reason, keys.message.clone());
+    }
+    if let Some(fault) = &view.fault {
+        return say(Truth::False, Reason::NotConnected, fault.clone());
     }
     if keys.truth.is_none() {
         return Verdict::unless_known(KIND, keys.reason, keys.message.clone());
@@ -67,8 +80,8 @@ fn assess(world: &World, keys: &Verdict) -> Verdict {
     say(Truth::False, Reason::Connecting, words)
 }
 
-/// What a person should know of the pods.
-pub(super) fn advice(group: &Validated, world: &World) -> Vec<Advice> {
+/// What a person should know of the pods, and of others at the platform's group.
+pub(super) fn advice(group: &Validated, world: &World, past: &mut Past, at: Time) -> Vec<Advice> {
     let living: Vec<_> = world.pods.iter().filter(|pod| pod.counts()).collect();
     let mut advice = Vec::new();
     let bare: Vec<_> = living.iter().copied().filter(|pod| pod.sidecar.is_none()).collect();
@@ -89,6 +102,25 @@ pub(super) fn advice(group: &Validated, world: &World) -> Vec<Advice> {
             names(&short)
         );
         advice.push(Advice { reason: "GracePeriodTooShort", message });
+    }
+    if world.sidecars.as_ref().is_some_and(|view| view.stuck) {
+        let message = "the rollout has stopped, since pods of the new revision could not connect: those of the old one \
+                       keep the client slots until there is another revision, or a new pod that connects; see what the \
+                       new pods' sidecars log";
+        advice.push(Advice { reason: "RolloutStuck", message: message.to_owned() });
+    }
+    let clients = world.platform.as_ref().and_then(|platform| platform.clients);
+    let clients = clients.filter(|_| conditions::fresh(world, at).is_some());
+    if let (Some(clients), Some(view)) = (clients, &world.sidecars)
+        && past.crowded(clients > view.held, at)
+    {
+        let message = format!(
+            "somebody else consumes this group too, and gets a share of its messages: give each application a consumer \
+             group of its own, or lower limits.clientSlots by as many (the platform counts {clients} clients, and {} client \
+             slots are held)",
+            view.held
+        );
+        advice.push(Advice { reason: "ForeignClients", message });
     }
     advice
 }

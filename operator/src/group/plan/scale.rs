@@ -83,10 +83,6 @@ pub(super) fn decide(group: &Validated, world: &World, history: &mut History, at
             },
         );
     };
-    if group.spec.scaling.mode == ScalingMode::External {
-        let decision = assess(group, world, Some(scale), history, at);
-        return (decision, external(group, world, scale));
-    }
     let contest = match &world.contest {
         Contest::None => None,
         Contest::By(others) => Some((
@@ -94,6 +90,14 @@ pub(super) fn decide(group: &Validated, world: &World, history: &mut History, at
             format!(
                 "{others} drives {} {} too, so Sluice leaves it alone: delete one of the two, or set scaling.mode to External \
              and point it at this ConsumerGroup",
+                reference.kind, reference.name
+            ),
+        )),
+        Contest::Older(other) => Some((
+            Truth::False,
+            format!(
+                "the older ConsumerGroup {other} scales {} {} already, so this one leaves it alone: give each a workload of \
+                 its own, or take spec.workload away here",
                 reference.kind, reference.name
             ),
         )),
@@ -120,8 +124,10 @@ pub(super) fn decide(group: &Validated, world: &World, history: &mut History, at
         reason: decision.reason.clone(),
     });
     let paused = decision.replicas != scale.wanted && write.is_none();
+    let external = group.spec.scaling.mode == ScalingMode::External;
     let (truth, reason) = match (paused, decision.blind) {
         (true, _) => (Truth::False, Reason::Paused),
+        (false, _) if external => (Truth::True, Reason::External),
         (false, true) => (Truth::Unknown, Reason::FiguresStale),
         (false, false) => (Truth::True, Reason::Active),
     };
@@ -133,8 +139,8 @@ fn held(truth: Truth, reason: Reason, words: impl Into<String>, plan: Option<(u3
     Outcome { verdict: Verdict::new(ConditionType::Scaling, truth, reason, words), write: None, plan }
 }
 
-/// What the figures call for. `scale`: what is written if it is wanted; without it, nothing is, and the history must not
-/// think so.
+/// What the figures call for, or who decides instead of them. `scale`: what is written if it is wanted; without it, nothing
+/// is, and the history must not think so.
 fn assess(
     group: &Validated,
     world: &World,
@@ -142,17 +148,26 @@ fn assess(
     history: &mut History,
     at: Time,
 ) -> Option<Decision> {
-    let view = world.sidecars.as_ref()?;
+    let spec = &group.spec.scaling;
+    let wish = || u32::try_from(spec.replicas.unwrap_or_default()).unwrap_or_default();
+    let asked = (spec.mode == ScalingMode::External).then(wish);
+    // Who asks for fewer pods is obeyed also while nothing is known of the sidecars.
+    let view = world.sidecars.as_ref();
+    if view.is_none() && asked.is_none() {
+        return None;
+    }
     let mut policy = policy(group);
-    if scale.is_none() || group.spec.scaling.mode == ScalingMode::External {
+    if scale.is_none() {
         policy.pause = scaling::Pause::All;
     }
-    let pods = world.pods.iter().filter(|pod| consumes(view, pod));
+    let pods = |view| world.pods.iter().filter(move |pod| consumes(view, pod)).map(move |pod| figures(view, pod, at));
+    let known = view.filter(|view| view.fault.is_none());
     let situation = Situation {
         replicas: scale.map_or_else(|| super::conditions::replicas(world), |scale| scale.wanted),
-        slots: view.fault.is_none().then(|| view.held_here.saturating_add(view.free)),
-        pods: pods.map(|pod| figures(view, pod, at)).collect(),
+        slots: known.map(|view| view.held_here.saturating_add(view.free)),
+        pods: view.into_iter().flat_map(pods).collect(),
         platform: world.platform.as_ref().and_then(|platform| platform.figures),
+        asked,
     };
     Some(scaling::decide(at, &policy, &situation, history))
 }
@@ -168,37 +183,6 @@ fn figures(view: &Sidecars, pod: &Pod, at: Time) -> Option<PodFigures> {
     match view.pods.get(&pod.uid) {
         Some(sidecar) if sidecar.seat == Seat::Holding => sidecar.figures,
         _ => Some(PodFigures { at, up: false, saturation_permille: 0, accepted_per_second: 0, received_per_second: 0 }),
-    }
-}
-
-/// Somebody else decides, inside the bounds.
-fn external(group: &Validated, world: &World, scale: &Scale) -> Outcome {
-    let scaling = &group.spec.scaling;
-    let wish = u32::try_from(scaling.replicas.unwrap_or_default()).unwrap_or_default();
-    let per_pod = group.spec.delivery.connections_per_pod.max(1);
-    let slots = world.sidecars.as_ref().filter(|view| view.fault.is_none()).map(|view| view.held_here + view.free);
-    let budget = slots.map_or(u32::MAX, |slots| (slots / per_pod).max(1));
-    let most = scaling.max_replicas.min(budget);
-    let replicas = wish.max(scaling.min_replicas).min(most);
-    let bounded = if replicas == wish { String::new() } else { format!("; the bounds make it {replicas}") };
-    let reason = format!("spec.scaling.replicas is {wish}{bounded}");
-    let paused = match scaling.pause {
-        Pause::None => false,
-        Pause::ScaleDown => replicas < scale.wanted,
-        Pause::All => true,
-    };
-    let differs = replicas != scale.wanted;
-    let write = (differs && !paused).then(|| ScaleTo {
-        from: scale.wanted,
-        replicas,
-        version: scale.version.clone(),
-        reason: reason.clone(),
-    });
-    let (truth, why) = if differs && paused { (Truth::False, Reason::Paused) } else { (Truth::True, Reason::External) };
-    Outcome {
-        verdict: Verdict::new(ConditionType::Scaling, truth, why, reason.clone()),
-        write,
-        plan: Some((replicas, reason)),
     }
 }
 

@@ -9,14 +9,30 @@ use crate::group::contest::Contest;
 use crate::group::dereference::{Standings, Target};
 use crate::group::fixtures::{self, AT};
 use crate::group::view::{Evidence, PlatformGroup, Refusal, Sidecars};
-use crate::scaling::PlatformFigures;
+use crate::scaling::{PlatformFigures, PodFigures};
 
 fn run_with(change: impl FnOnce(&mut Value), pods: u32, alter: impl FnOnce(&mut World)) -> Plan {
+    let mut plans = run_on(&mut Past::default(), [AT], change, pods, alter);
+    plans.remove(0)
+}
+
+/// The same world, looked at again and again.
+fn run_on(
+    past: &mut Past,
+    at: impl IntoIterator<Item = Time>,
+    change: impl FnOnce(&mut Value),
+    pods: u32,
+    alter: impl FnOnce(&mut World),
+) -> Vec<Plan> {
     let object = fixtures::object(change);
     let mut world = fixtures::world(&object, pods);
-    let group = fixtures::validated(&object, &world);
+    let group = Ok(fixtures::validated(&object, &world));
     alter(&mut world);
-    plan(&Ok(group), &world, &mut History::default(), AT)
+    at.into_iter().map(|at| plan(&group, &world, past, at)).collect()
+}
+
+fn after(seconds: u64) -> Time {
+    AT + std::time::Duration::from_secs(seconds)
 }
 
 fn run(pods: u32, alter: impl FnOnce(&mut World)) -> Plan {
@@ -45,21 +61,48 @@ fn when_all_is_well_all_says_so() {
 }
 
 #[test]
-fn bad_keys_are_told_by_their_reason_and_leave_nothing_ready() {
+fn bad_keys_are_told_by_their_reason_and_leave_nothing_ready_that_does_not_consume() {
     for (reason, truth) in [
         (Reason::SecretNotFound, Truth::False),
         (Reason::RoleRefused, Truth::False),
         (Reason::Expired, Truth::False),
         (Reason::PlatformUnreachable, Truth::Unknown),
     ] {
-        let plan = run(3, |world| {
-            world.standings.link = Standing::Failed(Fault { reason, words: "these words".into() });
-        });
-        assert_eq!(said(&plan, ConditionType::CredentialsValid), (Some(truth), reason));
-        assert!(plan.verdicts.iter().any(|verdict| verdict.message == "spec.credentials: these words"));
-        let ready = said(&plan, ConditionType::Ready);
-        assert_eq!(ready.0 == Some(Truth::False), truth == Truth::False, "{ready:?}");
+        for up in [true, false] {
+            let plan = run(3, |world| {
+                world.standings.link = Standing::Failed(Fault { reason, words: "these words".into() });
+                sidecars(world).pods.values_mut().for_each(|sidecar| sidecar.up = up);
+            });
+            assert_eq!(said(&plan, ConditionType::CredentialsValid), (Some(truth), reason));
+            assert!(plan.verdicts.iter().any(|verdict| verdict.message == "spec.credentials: these words"));
+            let (ready, why) = said(&plan, ConditionType::Ready);
+            let told = plan.verdicts[0].message.contains("these words");
+            match (up, truth) {
+                (true, _) => assert_eq!((ready, why), (Some(Truth::True), Reason::Consuming)),
+                (false, Truth::False) => assert_eq!((ready, why), (Some(Truth::False), reason)),
+                (false, _) => assert_eq!((ready, why), (Some(Truth::False), Reason::Connecting)),
+            }
+            assert_eq!(told, truth == Truth::False, "{}", plan.verdicts[0].message);
+        }
     }
+}
+
+#[test]
+fn links_that_are_up_consume_although_no_slot_can_be_granted() {
+    let fault = |up| {
+        run(2, move |world| {
+            sidecars(world).fault = Some("the slot table can't be read".into());
+            sidecars(world).pods.values_mut().for_each(|sidecar| {
+                sidecar.up = up;
+                sidecar.figures.as_mut().unwrap().saturation_permille = 1000;
+            });
+        })
+    };
+    let plan = fault(true);
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::True), Reason::Consuming));
+    assert_eq!(plan.verdicts[0].message, "2 of 2 pods have their links up; but the slot table can't be read");
+    assert_eq!(plan.scale, None, "nothing is decided by it");
+    assert_eq!(said(&fault(false), ConditionType::Ready), (Some(Truth::False), Reason::NotConnected));
 }
 
 #[test]
@@ -151,17 +194,73 @@ fn pods_without_a_sidecar_and_short_grace_periods_are_told() {
 
 #[test]
 fn a_workload_that_others_drive_is_left_alone() {
-    for (contest, truth) in
-        [(Contest::By("HorizontalPodAutoscaler x".into()), Truth::False), (Contest::Unknown, Truth::Unknown)]
-    {
-        let plan = run(2, |world| {
-            world.contest = contest;
-            sidecars(world).pods.values_mut().for_each(|s| s.figures.as_mut().unwrap().saturation_permille = 1000);
-        });
-        assert_eq!(said(&plan, ConditionType::Scaling), (Some(truth), Reason::TargetContested));
-        assert_eq!(plan.scale, None);
-        assert!(plan.figures.plan.unwrap().0 > 2, "what would be done is said all the same");
+    for (contest, truth, words) in [
+        (Contest::By("HorizontalPodAutoscaler x".into()), Some(Truth::False), "HorizontalPodAutoscaler x drives"),
+        (Contest::Older("first".into()), Some(Truth::False), "the older ConsumerGroup first scales Deployment worker"),
+        (Contest::Unknown, None, "could not be listed yet"),
+    ] {
+        for external in [false, true] {
+            let change = |object: &mut Value| {
+                if external {
+                    object["spec"]["scaling"] = json!({"mode": "External", "replicas": 9});
+                }
+            };
+            let plan = run_with(change, 2, |world| {
+                world.contest = contest.clone();
+                sidecars(world).pods.values_mut().for_each(|s| s.figures.as_mut().unwrap().saturation_permille = 1000);
+            });
+            assert_eq!(said(&plan, ConditionType::Scaling), (truth, Reason::TargetContested));
+            assert!(plan.verdicts.iter().any(|verdict| verdict.message.contains(words)), "{words}");
+            assert_eq!(plan.scale, None);
+            assert!(plan.figures.plan.unwrap().0 > 2, "what would be done is said all the same");
+        }
     }
+}
+
+#[test]
+fn figures_that_are_missing_for_a_moment_are_no_news() {
+    let mut past = Past::default();
+    let mut look = |silent: bool, times: &[u64]| {
+        let times: Vec<Time> = times.iter().map(|seconds| after(*seconds)).collect();
+        let plans = run_on(
+            &mut past,
+            times,
+            |_| {},
+            2,
+            |world| {
+                for sidecar in sidecars(world).pods.values_mut() {
+                    sidecar.figures =
+                        sidecar.figures.filter(|_| !silent).map(|figures| PodFigures { at: after(60), ..figures });
+                }
+            },
+        );
+        plans.iter().map(|plan| said(plan, ConditionType::Scaling).0).collect::<Vec<_>>()
+    };
+    assert_eq!(look(true, &[0, 25, 30]), [None, None, Some(Truth::Unknown)]);
+    assert_eq!(look(false, &[60]), [Some(Truth::True)]);
+    assert_eq!(look(true, &[65, 90]), [None, None]);
+}
+
+#[test]
+fn being_short_of_pods_is_not_taken_back_with_every_look() {
+    let mut past = Past::default();
+    let mut look = |saturation: u32, seconds: u64| {
+        let change = |object: &mut Value| object["spec"]["scaling"] = json!({"maxReplicas": 2});
+        let plans = run_on(&mut past, [after(seconds)], change, 2, |world| {
+            for sidecar in sidecars(world).pods.values_mut() {
+                let figures = sidecar.figures.as_mut().unwrap();
+                (figures.at, figures.saturation_permille) = (after(seconds), saturation);
+            }
+        });
+        said(&plans[0], ConditionType::AtCapacity)
+    };
+    let (room, full) = ((Some(Truth::False), Reason::WithinCapacity), (Some(Truth::True), Reason::ReplicasAtMaximum));
+    assert_eq!(look(700, 0), room);
+    assert_eq!(look(1000, 5), full, "at once");
+    for seconds in (10..300).step_by(5) {
+        assert_eq!(look(700, seconds), full);
+    }
+    assert_eq!(look(700, 305), room, "after the window for scaling down");
 }
 
 #[test]
@@ -193,6 +292,28 @@ fn whoever_writes_scale_is_obeyed_inside_the_bounds() {
 }
 
 #[test]
+fn whoever_writes_scale_gets_no_more_pods_while_the_slots_are_not_known() {
+    let external = |replicas: i32, alter: fn(&mut World)| {
+        let change = move |object: &mut Value| {
+            object["spec"]["scaling"] = json!({"mode": "External", "replicas": replicas, "maxReplicas": 20});
+        };
+        let plan = run_with(change, 3, alter);
+        assert_eq!(said(&plan, ConditionType::Scaling), (Some(Truth::True), Reason::External));
+        plan.scale.map(|scale| scale.replicas)
+    };
+    for alter in [
+        |world: &mut World| world.sidecars = None,
+        |world: &mut World| {
+            sidecars(world).fault = Some("the slot table can't be read".into());
+        },
+    ] {
+        assert_eq!(external(9, alter), None);
+        assert_eq!(external(3, alter), None);
+        assert_eq!(external(2, alter), Some(2));
+    }
+}
+
+#[test]
 fn pods_that_give_way_are_the_next_to_go_and_marks_of_others_stay() {
     let plan = run(4, |world| {
         sidecars(world).free = 0;
@@ -208,17 +329,74 @@ fn pods_that_give_way_are_the_next_to_go_and_marks_of_others_stay() {
 
 #[test]
 fn a_backlog_that_expires_is_told_and_figures_of_it_shown() {
-    let backlog = |messages| {
-        run(2, move |world| {
-            let stale_at = AT + std::time::Duration::from_secs(60);
-            let figures = PlatformFigures { at: AT, stale_at, backlog: messages, backlog_per_minute: Some(12_000) };
-            world.platform = Some(PlatformGroup { figures: Some(figures), ..PlatformGroup::default() });
-        })
+    let backlog = |messages, per_minute| {
+        let plan = run(2, move |world| world.platform = Some(platform(messages, per_minute, None)));
+        let verdict = plan.verdicts.iter().find(|verdict| verdict.kind == ConditionType::BacklogExpiring).unwrap();
+        (said(&plan, ConditionType::BacklogExpiring), verdict.message.clone(), plan.figures.backlog.unwrap())
     };
-    assert_eq!(said(&backlog(1_000), ConditionType::BacklogExpiring).0, Some(Truth::False));
-    let plan = backlog(40_000_000);
-    assert_eq!(said(&plan, ConditionType::BacklogExpiring), (Some(Truth::True), Reason::DrainsTooSlowly));
-    assert_eq!(plan.figures.backlog.unwrap().0, 40_000_000);
+    let (in_time, too_slow) =
+        ((Some(Truth::False), Reason::DrainsInTime), (Some(Truth::True), Reason::DrainsTooSlowly));
+    // How fast it drains just now changes the words, not the verdict.
+    for (per_minute, eta, words) in [
+        (Some(12_000), Some(50_000), "takes about 14 hours"),
+        (Some(60), Some(10_000_000), "takes about 116 days: see to it"),
+        (Some(0), None, "is not being drained just now"),
+        (None, None, "is not being drained just now"),
+    ] {
+        let (said, message, shown) = backlog(10_000_000, per_minute);
+        assert_eq!((said, shown), (in_time, (10_000_000, eta)));
+        assert!(message.contains(words), "{message}");
+        let (said, message, _) = backlog(40_000_000, per_minute);
+        assert_eq!(said, too_slow);
+        assert!(message.contains("at 200/s, its best, that takes about 56 hours"), "{message}");
+    }
+    assert_eq!(backlog(0, None).1, "there is no backlog to speak of");
+    assert!(backlog(100, Some(60)).1.ends_with("that takes less than an hour"));
+}
+
+/// What the platform says of the group, at the time of all tests.
+fn platform(backlog: u64, backlog_per_minute: Option<u64>, clients: Option<u32>) -> PlatformGroup {
+    let figures = PlatformFigures { at: AT, stale_at: after(60), backlog, backlog_per_minute };
+    PlatformGroup { figures: Some(figures), clients, api: Evidence::Works, ..PlatformGroup::default() }
+}
+
+#[test]
+fn figures_that_are_too_old_give_no_all_clear() {
+    let mut past = Past::default();
+    let alter = |world: &mut World| world.platform = Some(platform(40_000_000, None, None));
+    let plans = run_on(&mut past, [59, 60, 90].map(after), |_| {}, 2, alter);
+    let told: Vec<_> = plans.iter().map(|plan| said(plan, ConditionType::BacklogExpiring).0).collect();
+    assert_eq!(told, [Some(Truth::True), None, Some(Truth::Unknown)]);
+    assert!(plans[0].figures.backlog.is_some() && plans[1].figures.backlog.is_none());
+    // Nobody has asked yet: what was said before counts. It was asked and does not answer: that is known.
+    for (api, truth) in [(Evidence::Untried, None), (Evidence::Unreachable("no route".into()), Some(Truth::Unknown))] {
+        let alter = |world: &mut World| world.platform = Some(PlatformGroup { api, ..PlatformGroup::default() });
+        let plans = run_on(&mut Past::default(), [0, 40].map(after), |_| {}, 2, alter);
+        assert_eq!(said(&plans[1], ConditionType::BacklogExpiring).0, truth);
+    }
+}
+
+#[test]
+fn clients_of_others_and_rollouts_that_have_stopped_are_told() {
+    let told = |clients: u32, stale: bool| {
+        let alter = |world: &mut World| {
+            let mut group = platform(0, None, Some(clients));
+            group.figures.as_mut().unwrap().stale_at = if stale { AT } else { after(600) };
+            world.platform = Some(group);
+        };
+        run_on(&mut Past::default(), [0, 299, 300].map(after), |_| {}, 3, alter)
+    };
+    let plans = told(5, false);
+    assert!(plans[0].advice.is_empty() && plans[1].advice.is_empty(), "the platform counts late");
+    assert_eq!(plans[2].advice[0].reason, "ForeignClients");
+    let message = &plans[2].advice[0].message;
+    assert!(message.ends_with("(the platform counts 5 clients, and 3 client slots are held)"), "{message}");
+    assert!(plans[2].verdicts[0].message.contains(message));
+    assert!(told(3, false)[2].advice.is_empty() && told(5, true)[2].advice.is_empty());
+
+    let plan = run(2, |world| sidecars(world).stuck = true);
+    assert_eq!(plan.advice[0].reason, "RolloutStuck");
+    assert!(plan.verdicts[0].message.contains("the rollout has stopped"));
 }
 
 #[test]
@@ -227,10 +405,22 @@ fn an_object_that_can_t_be_carried_out_says_why_and_does_nothing() {
     let world = fixtures::world(&object, 2);
     let problem = |reason, words: &str| Problem { reason, words: words.into(), passing: false };
     let problems = vec![problem(Reason::EndpointNotAllowed, "one"), problem(Reason::Invalid, "two")];
-    let plan = plan(&Err(problems), &world, &mut History::default(), AT);
+    let plan = plan(&Err(problems), &world, &mut Past::default(), AT);
     assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::EndpointNotAllowed));
     assert_eq!(plan.verdicts[0].message, "one\ntwo");
     assert_eq!((plan.scale, plan.costs), (None, vec![]));
+    assert_eq!((plan.keep, plan.figures.replicas), (Keep::Nothing, Some(2)));
+    assert_eq!((plan.figures.slots, plan.figures.rate, plan.figures.sidecars), (None, None, None));
+}
+
+#[test]
+fn what_may_pass_by_itself_leaves_what_the_sidecars_do_in_sight() {
+    let object = fixtures::object(|_| {});
+    let world = fixtures::world(&object, 2);
+    let problem = Problem { reason: Reason::CaBundleInvalid, words: "no ConfigMap".into(), passing: true };
+    let plan = plan(&Err(vec![problem]), &world, &mut Past::default(), AT);
+    assert_eq!(said(&plan, ConditionType::Ready), (Some(Truth::False), Reason::CaBundleInvalid));
+    assert_eq!((plan.keep, plan.figures.rate, plan.scale), (Keep::All, Some(100), None));
 }
 
 proptest! {

@@ -70,6 +70,20 @@ fn a_pod_without_the_label_or_the_sidecar_is_told_apart() {
 }
 
 #[test]
+fn a_pod_that_is_left_out_on_purpose_is_none_of_the_group_s_unless_it_has_a_sidecar_all_the_same() {
+    for (inject, sidecar, known) in
+        [("false", false, false), ("false", true, true), ("true", false, true), ("no", false, true)]
+    {
+        let mut pod = raw("u", Some("g"));
+        pod.metadata.annotations = Some([(INJECT.to_owned(), inject.to_owned())].into());
+        if sidecar {
+            pod.spec.init_containers.push(RawContainer { name: CONTAINER.to_owned() });
+        }
+        assert_eq!(Pod::read(&pod).is_some(), known, "{inject} {sidecar}");
+    }
+}
+
+#[test]
 fn a_pod_that_vanished_while_the_watch_was_broken_is_reported_gone() {
     let pods = Pods::default();
     let (_, mut changes) = pods.subscribe();

@@ -1,8 +1,7 @@
 use super::*;
 use crate::group::build;
 use crate::group::fixtures::{self, AT};
-use crate::group::plan::{self, Truth};
-use crate::scaling::History;
+use crate::group::plan::{self, Past, Truth};
 
 fn wall(second: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -16,7 +15,7 @@ fn status_of(rate: u32, up: bool, old: &ConsumerGroupStatus, second: i64) -> Con
         sidecar.up = up;
         sidecar.figures.as_mut().unwrap().accepted_per_second = rate;
     }
-    let plan = plan::plan(&Ok(group), &world, &mut History::default(), AT);
+    let plan = plan::plan(&Ok(group), &world, &mut Past::default(), AT);
     build::status(&fixtures::name(), 3, &plan, old, wall(second))
 }
 
@@ -43,6 +42,23 @@ fn figures_wait_for_half_a_minute_and_a_condition_does_not() {
     assert_eq!(due(&first, &moved, Some(AT), after(30)), Due::Now);
     let down = status_of(50, false, &first, 5);
     assert_eq!(due(&first, &down, Some(AT), after(5)), Due::Now);
+}
+
+#[test]
+fn a_plan_that_is_not_carried_out_waits_as_figures_do() {
+    let first = status_of(50, true, &ConsumerGroupStatus::default(), 0);
+    let planned = |paused: bool, replicas: i32| {
+        let mut status = first.clone();
+        status.plan.as_mut().unwrap().replicas = replicas;
+        if paused {
+            let scaling = status.conditions.iter_mut().find(|condition| condition.type_ == "Scaling").unwrap();
+            (scaling.status, scaling.reason) = ("False".into(), "Paused".into());
+        }
+        status
+    };
+    assert_eq!(due(&planned(true, 3), &planned(true, 4), Some(AT), after(5)), Due::At(after(30)));
+    assert_eq!(due(&planned(false, 3), &planned(false, 4), Some(AT), after(5)), Due::Now);
+    assert_eq!(due(&planned(false, 3), &planned(true, 3), Some(AT), after(5)), Due::Now);
 }
 
 #[test]

@@ -54,6 +54,12 @@ fn credentials_go_to_allowed_endpoints_only() {
         object["spec"]["instance"]["stsEndpoint"] = json!("sts.evil.example");
     });
     assert!(reasons(&found).contains(&Reason::EndpointNotAllowed), "{found:?}");
+    let object = fixtures::object(|_| {});
+    let mut world = fixtures::world(&object, 1);
+    let refused = EndpointPolicy::default().check_sts(&Endpoint::parse("sts.evil.example", 443).unwrap()).unwrap_err();
+    world.link_keys = Err(SourceError::NotAllowed(refused));
+    let found = validate(&object, &world, &EndpointPolicy::default()).unwrap_err();
+    assert_eq!(reasons(&found), [Reason::EndpointNotAllowed], "{found:?}");
     let object = fixtures::object(|object| object["spec"]["instance"]["amqpHost"] = json!("127.0.0.1"));
     let listed = EndpointPolicy::with(["127.0.0.1:5671"]).unwrap();
     assert!(validate(&object, &fixtures::world(&object, 1), &listed).is_ok());
@@ -79,5 +85,9 @@ fn certificates_that_are_missing_may_come_and_a_file_never_will() {
         world.ca = Err(Missing { words: "ConfigMap ca does not exist: create it".into(), passing });
         let found = validate(&object, &world, &EndpointPolicy::default()).unwrap_err();
         assert_eq!((found[0].reason, found[0].passing), (Reason::CaBundleInvalid, passing));
+        // A role waits for them, and that is no second problem, which would not pass.
+        world.link_keys = Err(SourceError::Untrusted);
+        world.api_keys = Err(SourceError::Untrusted);
+        assert_eq!(validate(&object, &world, &EndpointPolicy::default()).unwrap_err(), found);
     }
 }

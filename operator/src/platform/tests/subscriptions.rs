@@ -1,5 +1,6 @@
 //! Subscriptions, as the platform has them afterwards.
 
+use sluice_crds::status::Reason;
 use sluice_crds::{Manage, MessageType, ProductSubscription};
 
 use super::*;
@@ -65,7 +66,11 @@ impl Stage {
 }
 
 fn differs(seen: &PlatformGroup, part: &str) -> bool {
-    matches!(&seen.subscriptions, Some(Synced::No(words)) if words.contains(part))
+    matches!(&seen.subscriptions, Some(Synced::No { words, .. }) if words.contains(part))
+}
+
+fn differs_by(seen: &PlatformGroup, why: Reason, part: &str) -> bool {
+    differs(seen, part) && matches!(&seen.subscriptions, Some(Synced::No { reason, .. }) if *reason == why)
 }
 
 #[tokio::test]
@@ -74,7 +79,7 @@ async fn observing_reports_and_never_writes() {
     let (telemetry, keys) = (name("telemetry"), Keys::of("testsecret"));
     let observed = wanted(Manage::Observe, &[MessageType::DeviceData]);
     stage.wants(&telemetry, GROUP, &keys, observed.clone());
-    stage.until_told(&telemetry, |seen| differs(seen, "has no AMQP subscription")).await;
+    stage.until_told(&telemetry, |seen| differs_by(seen, Reason::Missing, "has no AMQP subscription")).await;
     // Somebody else makes one, for another group; and then adds this one.
     let other = name("other");
     stage.wants(&other, OTHER, &keys, wanted(Manage::Union, &[MessageType::StatusChange]));
@@ -146,13 +151,14 @@ async fn what_can_t_be_is_said_in_words() {
     let products =
         vec![product("a1nowhere00", &[MessageType::DeviceData]), product(PRODUCT, &[MessageType::DeviceData])];
     stage.wants(&telemetry, GROUP, &keys, Wanted { manage: Manage::Union, products });
-    stage.until_told(&telemetry, |seen| differs(seen, "check the product's key")).await;
+    stage.until_told(&telemetry, |seen| differs_by(seen, Reason::ProductNotFound, "check the product's key")).await;
     assert_eq!(stage.subscription().await.1, [GROUP], "one product's trouble is not another's");
 
     stage.post("/admin/keys", json!({"id": "testid", "permissions": ["iot:sub", "iot:Query*"]})).await;
     let more = wanted(Manage::Union, &[MessageType::DeviceData, MessageType::OtaJob]);
     stage.wants(&telemetry, GROUP, &keys, more.clone());
-    stage.until_told(&telemetry, |seen| differs(seen, "grant them iot:UpdateSubscribeRelation")).await;
+    let denied = "grant them iot:UpdateSubscribeRelation";
+    stage.until_told(&telemetry, |seen| differs_by(seen, Reason::PermissionDenied, denied)).await;
 
     stage.post("/admin/keys", json!({"id": "testid", "permissions": ["iot:sub"]})).await;
     let lost = |seen: &PlatformGroup| matches!(&seen.subscriptions, Some(Synced::Unknown(words)) if words.contains("iot:QuerySubscribeRelation"));

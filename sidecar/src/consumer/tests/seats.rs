@@ -108,6 +108,35 @@ async fn an_attempt_under_way_is_given_up_with_the_slot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_an_attempt_that_the_platform_has_ended_is_known_to_it() {
+    use std::io::ErrorKind;
+    let ended = |kind| ConnectError::Amqp(Fault::Lost { kind, reason: "while Open was on its way".to_owned() });
+    let lapsed = ConnectError::Lapsed { address: "amqp.example:5671".to_owned(), step: "the TLS handshake" };
+    for (error, confirmed) in [
+        (ended(ErrorKind::UnexpectedEof), true),
+        (ended(ErrorKind::ConnectionReset), true),
+        (ended(ErrorKind::ConnectionAborted), true),
+        (ended(ErrorKind::BrokenPipe), true),
+        (ended(ErrorKind::NetworkUnreachable), false),
+        (ended(ErrorKind::HostUnreachable), false),
+        (ended(ErrorKind::TimedOut), false),
+        (lapsed, true),
+    ] {
+        let what = format!("{error:?}");
+        let platform = Platform::default();
+        platform.refuse(error);
+        let world = World::new(platform, Policy::default());
+        let _application = world.attach("a").await.unwrap();
+        settle_down().await;
+        world.order(leave(1, Duration::ZERO), Policy::default());
+        settle_down().await;
+        let snapshot = world.status.borrow().clone();
+        assert!(!snapshot.seated, "{what}");
+        assert_eq!(snapshot.unconfirmed.is_none(), confirmed, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_links_feed_one_window_and_each_message_is_settled_on_its_own() {
     let platform = Platform::default();
     let (first, second) = (platform.link(), platform.link());
@@ -129,7 +158,7 @@ async fn several_links_feed_one_window_and_each_message_is_settled_on_its_own() 
         ids.extend(application.deliveries().await.iter().map(|delivery| delivery.delivery_id));
     }
     // One link goes: what came on it is told as lost, the other goes on.
-    first.send(Err(Fault::Lost("cut".into()))).unwrap();
+    first.send(Err(lost("cut"))).unwrap();
     settle_down().await;
     assert_eq!(world.status.borrow().link, LinkPhase::Connecting);
     application.ack(&ids).await;

@@ -90,7 +90,7 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
         if let Some(place) = self.asking.iter().position(wanted) {
             let asking = self.asking.swap_remove(place);
             // A link that is not wanted any more needs no permit.
-            let _ = asking.ask.reply.send(Permit { credentials, until: self.clock.instant(until) });
+            let _ = asking.ask.reply.send(Permit { credentials, until: Some(self.clock.instant(until)) });
         }
     }
 
