@@ -53,6 +53,6 @@ fn start(options: Options) -> Result<()> {
             let name = tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
             info!(signal = name, "asked to stop");
         };
-        run::run(options, stop).await
+        Box::pin(run::run(options, stop)).await
     })
 }

@@ -128,7 +128,9 @@ impl<'stage> Crowd<'stage> {
         }
         let board = Board::watch(Api::all(stage.cluster.client().await?));
         let crowd = Self { stage, size, teams, board };
-        crowd.each(async |team, number| crowd.teams[team].create(crowd.deployment(number)).await.map(drop::<Deployment>)).await?;
+        crowd
+            .each(async |team, number| crowd.teams[team].create(crowd.deployment(number)).await.map(drop::<Deployment>))
+            .await?;
         let end = Instant::now() + Duration::from_mins(10);
         loop {
             let pods = crowd.pods().await?.len();
@@ -142,7 +144,10 @@ impl<'stage> Crowd<'stage> {
 
     /// Creates the ConsumerGroups.
     pub async fn declare(&self) -> Result<()> {
-        self.each(async |team, number| self.teams[team].create(self.document(team, number)?).await.map(drop::<ConsumerGroup>)).await
+        self.each(async |team, number| {
+            self.teams[team].create(self.document(team, number)?).await.map(drop::<ConsumerGroup>)
+        })
+        .await
     }
 
     /// All pods, with the ConsumerGroup that each is for.
@@ -163,7 +168,9 @@ impl<'stage> Crowd<'stage> {
     /// Waits until every ConsumerGroup is seen as `wanted`.
     pub async fn all(&self, what: &str, bound: Duration, wanted: impl Fn(Seen) -> bool) -> Result<()> {
         let all = self.size.all();
-        self.board.until(what, bound, |seen| (seen.values().filter(|seen| wanted(**seen)).count() == all).then_some(())).await
+        self.board
+            .until(what, bound, |seen| (seen.values().filter(|seen| wanted(**seen)).count() == all).then_some(()))
+            .await
     }
 
     /// Changes the spec of one ConsumerGroup, and waits until its status is of the change: how long that took, from before
@@ -258,7 +265,8 @@ impl Board {
         let (tell, changed) = watch::channel(());
         let into = Arc::clone(&seen);
         let task = tokio::spawn(async move {
-            let mut objects = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+            let mut objects =
+                std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
             while let Some(object) = objects.next().await {
                 let Ok(object) = object else { continue };
                 let status = object.status.as_ref();

@@ -27,16 +27,16 @@ mod model {
     #[test]
     fn no_few_faults_make_more_clients_than_slots() {
         // One fault and its aftermath; two and what comes of them within 20 s; more when asked for.
-        exhaustive::check(exhaustive::slots(1, 4, None)).unwrap();
+        exhaustive::check(&exhaustive::slots(1, 4, None)).unwrap();
         match u8::try_from(asked("SLUICE_FAULTS", 0)).unwrap() {
-            0 => exhaustive::check(exhaustive::slots(2, 1, None)).unwrap(),
-            faults => exhaustive::check(exhaustive::slots(faults, 4, None)).unwrap(),
+            0 => exhaustive::check(&exhaustive::slots(2, 1, None)).unwrap(),
+            faults => exhaustive::check(&exhaustive::slots(faults, 4, None)).unwrap(),
         };
     }
 
     #[test]
     fn no_two_faults_make_two_clients_of_one_slot() {
-        exhaustive::check(exhaustive::one_slot(2, 2, None)).unwrap();
+        exhaustive::check(&exhaustive::one_slot(2, 2, None)).unwrap();
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod model {
             println!("without {rule:?}: {found}");
         }
         for rule in [Sabotage::IdleWait, Sabotage::Linger, Sabotage::StreamOrder] {
-            let found = exhaustive::check(exhaustive::one_slot(3, 1, Some(rule))).unwrap_err();
+            let found = exhaustive::check(&exhaustive::one_slot(3, 1, Some(rule))).unwrap_err();
             println!("without {rule:?}: {}", found.lines().next().unwrap_or_default());
         }
     }

@@ -255,7 +255,7 @@ impl Clerk {
         match input {
             Input::Members(members) => self.set_members(members),
             Input::Hello { stream, hello, version, detail, outlet } => {
-                self.hello(now, stream, *hello, version, detail, outlet)
+                self.hello(now, stream, *hello, version, detail, outlet);
             }
             Input::Report(stream, message) => {
                 let report = wire::report(&message);
@@ -484,7 +484,7 @@ impl Clerk {
                 self.ask(async move { Input::Written(tables::write(&tables, &table, precondition).await) });
             }
             Action::Write { .. } => {
-                self.ask(async { Input::Written(WriteResult::Refused("no longer the leader".to_owned())) })
+                self.ask(async { Input::Written(WriteResult::Refused("no longer the leader".to_owned())) });
             }
             Action::LookUp(pod) => {
                 let pods: Api<RawPod> =

@@ -154,7 +154,7 @@ impl Session<'_> {
                         return Err(Status::resource_exhausted("too much is unread on this stream"));
                     }
                 }
-                message = inbound.message() => match self.next(message, pace)? {
+                message = inbound.message() => match next(message, pace)? {
                     None => return Ok(None),
                     Some(Message::Report(report)) => caller.report = report,
                     Some(Message::PermitRequest(request)) => {
@@ -196,7 +196,7 @@ impl Session<'_> {
         let over = loop {
             tokio::select! {
                 message = inbound.message() => {
-                    let input = match self.next(message, pace) {
+                    let input = match next(message, pace) {
                         Ok(Some(Message::Report(report))) => {
                             caller.report = report.clone();
                             Input::Report(caller.id, report)
@@ -218,22 +218,18 @@ impl Session<'_> {
         let _ = clerk.send(Input::Gone(caller.id));
         over
     }
+}
 
-    /// The message in what has come; `None` at the end of the stream.
-    fn next(
-        &self,
-        received: Result<Option<v1::SidecarMessage>, Status>,
-        pace: &mut Pace,
-    ) -> Result<Option<Message>, Status> {
-        let Ok(Some(message)) = received else {
-            // A connection that broke, and one that was closed, are the same here.
-            return Ok(None);
-        };
-        if !pace.admit() {
-            return Err(Status::resource_exhausted(format!("more than {PER_SECOND} messages in a second")));
-        }
-        message.message.map(Some).ok_or_else(|| Status::invalid_argument("a message that holds nothing"))
+/// The message in what has come; `None` at the end of the stream.
+fn next(received: Result<Option<v1::SidecarMessage>, Status>, pace: &mut Pace) -> Result<Option<Message>, Status> {
+    let Ok(Some(message)) = received else {
+        // A connection that broke, and one that was closed, are the same here.
+        return Ok(None);
+    };
+    if !pace.admit() {
+        return Err(Status::resource_exhausted(format!("more than {PER_SECOND} messages in a second")));
     }
+    message.message.map(Some).ok_or_else(|| Status::invalid_argument("a message that holds nothing"))
 }
 
 /// How much a stream says.

@@ -286,16 +286,16 @@ mod tests {
 
     const PINNED: Version = Version { major: 1, minor: 36 };
 
-    fn minor(minor: u32) -> Option<Version> {
-        Some(Version { major: 1, minor })
+    fn version(minor: u32) -> Version {
+        Version { major: 1, minor }
     }
 
     #[test]
     fn versions_are_read_from_what_programs_say() {
-        assert_eq!(Version::of("Kubernetes v1.36.2\n"), minor(36));
-        assert_eq!(Version::of("Client Version: v1.33.0-rc.1\nKustomize Version: v5.7.1"), minor(33));
-        assert_eq!(Version::of("go version go1.26.8 linux/amd64"), minor(26));
-        assert_eq!(Version::of("go version go1.27rc1 linux/amd64"), minor(27));
+        assert_eq!(Version::of("Kubernetes v1.36.2\n"), Some(version(36)));
+        assert_eq!(Version::of("Client Version: v1.33.0-rc.1\nKustomize Version: v5.7.1"), Some(version(33)));
+        assert_eq!(Version::of("go version go1.26.8 linux/amd64"), Some(version(26)));
+        assert_eq!(Version::of("go version go1.27rc1 linux/amd64"), Some(version(27)));
         assert_eq!(Version::of("no version"), None);
     }
 
@@ -311,25 +311,27 @@ mod tests {
 
     #[test]
     fn assets_of_the_pinned_minor_are_taken_and_completed() {
-        let found = AssetVersions { api_server: minor(36), kubectl: minor(36), ..AssetVersions::default() };
+        let found =
+            AssetVersions { api_server: Some(version(36)), kubectl: Some(version(36)), ..AssetVersions::default() };
         let plan = Plan::new(&found, PINNED).unwrap();
         assert_eq!(plan, Plan { api_server: true, controllers: false, kubectl: true, passed_over: None });
     }
 
     #[test]
     fn assets_of_another_minor_are_taken_only_with_their_controllers() {
-        let mut found = AssetVersions { api_server: minor(33), kubectl: minor(33), ..AssetVersions::default() };
+        let mut found =
+            AssetVersions { api_server: Some(version(33)), kubectl: Some(version(33)), ..AssetVersions::default() };
         let plan = Plan::new(&found, PINNED).unwrap();
         assert!(!plan.api_server && !plan.controllers && !plan.kubectl);
         assert!(plan.passed_over.unwrap().contains("1.33"));
-        (found.controller_manager, found.scheduler) = (minor(33), minor(33));
+        (found.controller_manager, found.scheduler) = (Some(version(33)), Some(version(33)));
         let plan = Plan::new(&found, PINNED).unwrap();
         assert_eq!(plan, Plan { api_server: true, controllers: true, kubectl: true, passed_over: None });
     }
 
     #[test]
     fn an_api_server_without_native_sidecars_is_refused() {
-        let found = AssetVersions { api_server: minor(28), ..AssetVersions::default() };
+        let found = AssetVersions { api_server: Some(version(28)), ..AssetVersions::default() };
         let error = Plan::new(&found, PINNED).unwrap_err().to_string();
         assert!(error.contains("1.28") && error.contains("1.29 or newer"), "{error}");
     }

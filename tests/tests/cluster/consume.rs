@@ -60,7 +60,9 @@ async fn a_changed_group_reaches_its_sidecars_and_a_deleted_one_keeps_what_its_p
     // Deleted: what is held stays held, and messages go on being consumed.
     let groups: Api<ConsumerGroup> = plant.namespace.api();
     groups.delete("telemetry", &DeleteParams::default()).await.unwrap();
-    until("it is gone", BOUND, || async { Ok(groups.get_opt("telemetry").await?.is_none().then_some(())) }).await.unwrap();
+    until("it is gone", BOUND, || async { Ok(groups.get_opt("telemetry").await?.is_none().then_some(())) })
+        .await
+        .unwrap();
     everything_is_accepted(&plant, "g-change", 50).await;
     assert_eq!(plant.holders("g-change").await.unwrap(), [pod.clone()].into());
 
@@ -82,7 +84,12 @@ async fn a_pod_that_goes_gives_its_slot_back_and_loses_nothing() {
     let admin = stage.emulator.admin();
     admin.devices("g-drain", 50).unwrap();
     for pod in &pods {
-        plant.namespace.api::<k8s_openapi::api::core::v1::Pod>().delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+        plant
+            .namespace
+            .api::<k8s_openapi::api::core::v1::Pod>()
+            .delete(&pod.name_any(), &DeleteParams::default())
+            .await
+            .unwrap();
     }
     until("others hold the slots", BOUND, || async {
         let holders = plant.holders("g-drain").await?;

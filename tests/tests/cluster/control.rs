@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::api::PostParams;
@@ -32,21 +31,28 @@ async fn bare_pod(plant: &Plant<'_>, name: &str, group: &str) -> Pod {
 async fn token(plant: &Plant<'_>, pod: &Pod, audience: &str) -> String {
     let accounts: Api<ServiceAccount> = plant.namespace.api();
     let bound = BoundObjectReference {
-        api_version: Some("v1".into()), kind: Some("Pod".into()), name: Some(pod.name_any()), uid: pod.uid(),
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: Some(pod.name_any()),
+        uid: pod.uid(),
     };
-    let spec = TokenRequestSpec { audiences: vec![audience.into()], bound_object_ref: Some(bound), expiration_seconds: Some(600) };
+    let spec = TokenRequestSpec {
+        audiences: vec![audience.into()],
+        bound_object_ref: Some(bound),
+        expiration_seconds: Some(600),
+    };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let answer: TokenRequest =
         accounts.create_subresource("token", "default", &PostParams::default(), &request).await.unwrap();
     answer.status.unwrap().token
 }
 
-async fn channel(stage: &Stage) -> Channel {
+async fn channel(stage: &Stage, replica: usize) -> Channel {
     let secrets: Api<Secret> = Api::namespaced(stage.cluster.client().await.unwrap(), SYSTEM);
     let stored = secrets.get("sluice-ca").await.unwrap().data.unwrap();
-    let bundle = stored.iter().find(|(name, _)| name.ends_with(".crt")).unwrap().1;
+    let bundle = &stored["ca.crt"];
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&bundle.0)).domain_name("127.0.0.1");
-    let endpoint = Channel::from_shared(format!("https://{}", stage.broker(0))).unwrap();
+    let endpoint = Channel::from_shared(format!("https://{}", stage.broker(replica))).unwrap();
     endpoint.tls_config(tls).unwrap().connect().await.unwrap()
 }
 
@@ -118,7 +124,7 @@ async fn only_a_pod_with_a_token_for_sluice_is_let_in() {
     let stage = Stage::shared().await.unwrap();
     let plant = stage.plant("letin").await.unwrap();
     let pod = bare_pod(&plant, "pod", "telemetry").await;
-    let channel = channel(stage).await;
+    let channel = channel(stage, 0).await;
     let refused = async |token: Option<&str>| {
         let Err(status) = Line::open(channel.clone(), token, says(hello("telemetry", 1))).await else {
             panic!("let in with {token:?}");
@@ -150,7 +156,7 @@ async fn versions_are_agreed_upon_and_rubbish_is_answered() {
     let plant = stage.plant("skew").await.unwrap();
     let pod = bare_pod(&plant, "pod", "telemetry").await;
     let token = token(&plant, &pod, "sluice.dev").await;
-    let channel = channel(stage).await;
+    let channel = channel(stage, 0).await;
     let open = async |first| Line::open(channel.clone(), Some(&token), first).await.unwrap();
 
     // A sidecar of the release before, which also speaks what came before this protocol, and one of the next release.
@@ -173,7 +179,12 @@ async fn versions_are_agreed_upon_and_rubbish_is_answered() {
     // Too much of anything ends the stream, not the broker.
     let mut line = open(says(hello("telemetry", 10))).await;
     for number in 0..300 {
-        if line.out.send(SidecarMessage { message: Some(sidecar_message::Message::Pong(Pong { number })) }).await.is_err() {
+        if line
+            .out
+            .send(SidecarMessage { message: Some(sidecar_message::Message::Pong(Pong { number })) })
+            .await
+            .is_err()
+        {
             break;
         }
     }
@@ -186,13 +197,14 @@ async fn a_slot_is_recorded_before_it_is_told_and_given_back_by_a_report() {
     let plant = stage.plant("grant").await.unwrap();
     let pod = bare_pod(&plant, "pod", "telemetry").await;
     let token = token(&plant, &pod, "sluice.dev").await;
-    let channel = channel(stage).await;
+    let channel = channel(stage, 0).await;
     let wants = Report { wants_slot: true, ..Report::default() };
 
     // There is no such ConsumerGroup yet: the sidecar is told, and waits.
-    let mut line = Line::open(channel.clone(), Some(&token), says(Hello { report: Some(wants.clone()), ..hello("telemetry", 1) }))
-        .await
-        .unwrap();
+    let mut line =
+        Line::open(channel.clone(), Some(&token), says(Hello { report: Some(wants.clone()), ..hello("telemetry", 1) }))
+            .await
+            .unwrap();
     let reason = line.until(|message| match message {
         broker_message::Message::StandBy(stand_by) => Some(stand_by.reason),
         _ => None,
@@ -218,9 +230,10 @@ async fn a_slot_is_recorded_before_it_is_told_and_given_back_by_a_report() {
 
     // A newer stream takes the place of this one, and is told the same grant; an older one is turned away.
     let held = Report { held_epoch: grant.epoch, seen_epoch: grant.epoch, ..wants.clone() };
-    let mut newer = Line::open(channel.clone(), Some(&token), says(Hello { report: Some(held), ..hello("telemetry", 3) }))
-        .await
-        .unwrap();
+    let mut newer =
+        Line::open(channel.clone(), Some(&token), says(Hello { report: Some(held), ..hello("telemetry", 3) }))
+            .await
+            .unwrap();
     assert_eq!(line.end().await.code(), Code::Aborted);
     assert_eq!(newer.until(granted).await.unwrap().epoch, grant.epoch);
     let mut older = Line::open(channel, Some(&token), says(hello("telemetry", 2))).await.unwrap();
@@ -229,23 +242,16 @@ async fn a_slot_is_recorded_before_it_is_told_and_given_back_by_a_report() {
 
     // Given back by a report.
     newer.say(sidecar_message::Message::Report(Report { seen_epoch: grant.epoch, ..Report::default() })).await;
-    until("the slot is free", BOUND, || async {
-        Ok(plant.holders("g-many").await?.is_empty().then_some(()))
-    })
-    .await
-    .unwrap();
+    until("the slot is free", BOUND, || async { Ok(plant.holders("g-many").await?.is_empty().then_some(())) })
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_does_not_lead_names_the_one_that_does() {
     let stage = Stage::shared().await.unwrap();
     let _follower = stage.operator(1).await.unwrap();
-    let endpoint = Channel::from_shared(format!("https://{}", stage.broker(1))).unwrap();
-    let secrets: Api<Secret> = Api::namespaced(stage.cluster.client().await.unwrap(), SYSTEM);
-    let stored = secrets.get("sluice-ca").await.unwrap().data.unwrap();
-    let bundle = stored.iter().find(|(name, _)| name.ends_with(".crt")).context("no certificate").unwrap().1;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&bundle.0)).domain_name("127.0.0.1");
-    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    let channel = channel(stage, 1).await;
     until("it has seen the leader", Duration::from_secs(30), || async {
         let Err(status) = Line::open(channel.clone(), None, says(hello("telemetry", 1))).await else { return Ok(None) };
         let leader = status.metadata().get("sluice-leader").and_then(|leader| leader.to_str().ok());

@@ -41,7 +41,9 @@ async fn a_missing_secret_says_which() {
     let stage = Stage::shared().await.unwrap();
     let plant = stage.plant("missing").await.unwrap();
     plant
-        .group("telemetry", "DEFAULT_GROUP", |spec| spec["credentials"] = json!({"secretRef": {"name": "nobody-made-it"}}))
+        .group("telemetry", "DEFAULT_GROUP", |spec| {
+            spec["credentials"] = json!({"secretRef": {"name": "nobody-made-it"}});
+        })
         .await
         .unwrap();
     let (_, message) = plant.condition("telemetry", "CredentialsValid", "False").await.unwrap();

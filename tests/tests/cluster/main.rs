@@ -1,13 +1,18 @@
 //! Against a real Kubernetes: API server, controller-manager and scheduler, and kubelets that run processes. One module per
 //! concern.
 
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, with the error"
+)]
+
 mod chart;
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod consume;
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
+mod control;
 mod crd;
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
+mod credentials;
 mod harness {
     mod containers;
     mod control_plane;
@@ -15,26 +20,9 @@ mod harness {
     mod pods;
     mod workload;
 }
-
-mod webhook;
-
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
-mod credentials;
-
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod leaders;
-
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod rollout;
-
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
-mod scaling;
-
-#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails, with the error")]
-mod control;
-
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
-mod words;
-
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails, with the error")]
 mod scale;
+mod scaling;
+mod webhook;
+mod words;

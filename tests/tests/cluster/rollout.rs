@@ -19,7 +19,7 @@ async fn all_slots_roll_without_one_too_many_and_with_all_but_four_consuming() {
     let stage = Stage::shared().await.unwrap();
     let plant = stage.plant("roll").await.unwrap();
     plant.group("telemetry", "g-roll", |spec| spec["limits"] = json!({"clientSlots": SLOTS})).await.unwrap();
-    plant.workers("worker", "telemetry", SLOTS as i32, &["--journal", "-"]).await.unwrap();
+    plant.workers("worker", "telemetry", SLOTS.cast_signed(), &["--journal", "-"]).await.unwrap();
     plant.ready("worker", SLOTS as usize).await.unwrap();
     let deployments: Api<Deployment> = plant.namespace.api();
     let admin = stage.emulator.admin();
@@ -34,14 +34,15 @@ async fn all_slots_roll_without_one_too_many_and_with_all_but_four_consuming() {
     until("the new revision has taken over", BOUND * 3, || async {
         fewest.fetch_min(admin.group("g-roll")?.clients, Ordering::Relaxed);
         let status = deployments.get_status("worker").await?.status.unwrap_or_default();
-        let desired = Some(SLOTS as i32);
+        let desired = Some(SLOTS.cast_signed());
         let done = status.updated_replicas == desired && status.ready_replicas == desired && status.replicas == desired;
         Ok(done.then_some(()))
     })
     .await
     .unwrap();
     admin.devices("g-roll", 0).unwrap();
-    let counts = admin.wait_for("g-roll", Duration::from_secs(60), |counts| counts.accepted == counts.published).unwrap();
+    let counts =
+        admin.wait_for("g-roll", Duration::from_secs(60), |counts| counts.accepted == counts.published).unwrap();
     assert!(counts.clients_peak <= u64::from(SLOTS), "{counts:?}");
     let fewest = fewest.into_inner();
     assert!(fewest >= u64::from(SLOTS) - YIELDS, "only {fewest} consumed");

@@ -86,7 +86,7 @@ impl Model for Bounded {
 }
 
 /// Looks at all of it.
-pub(crate) fn check(bounded: Bounded) -> Result<usize, String> {
+pub(crate) fn check(bounded: &Bounded) -> Result<usize, String> {
     let begun = Instant::now();
     let checker = bounded.clone().checker().threads(2).spawn_bfs().join();
     println!(

@@ -115,7 +115,9 @@ fn strike(world: &mut World, scene: &Scene, chance: &mut SmallRng) {
         2 => world.suffer(scene, if world.refuses { Fault::Accept } else { Fault::Refuse }),
         3 => {
             let dying = some.into_iter().filter(|_| chance.random_bool(0.5)).collect::<Vec<_>>();
-            dying.into_iter().for_each(|place| world.suffer(scene, Fault::Crash(place)));
+            for place in dying {
+                world.suffer(scene, Fault::Crash(place));
+            }
         }
         _ => {
             if let Some((leader, _)) = world.leader() {

@@ -126,6 +126,7 @@ pub(crate) enum Outcome {
 }
 
 /// A pod, from its creation until nothing is left of it.
+#[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "each is true or not by itself")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pod {
     pub(crate) pod: PodRef,

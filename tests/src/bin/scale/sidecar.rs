@@ -52,7 +52,9 @@ impl Sidecar {
         let channel = self.endpoint.connect().await?;
         let (out, outward) = mpsc::channel(16);
         let mut report = Report { wants_slot: true, link: Some(Link::default()), ..Report::default() };
-        let say = async |message: Message| out.send(SidecarMessage { message: Some(message) }).await.context("the stream has ended");
+        let say = async |message: Message| {
+            out.send(SidecarMessage { message: Some(message) }).await.context("the stream has ended")
+        };
         say(Message::Hello(Hello {
             protocol_min: 1,
             protocol_max: 1,

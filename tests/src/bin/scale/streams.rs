@@ -63,7 +63,10 @@ struct Figures {
 
 pub(crate) async fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let pods = arguments.streams.div_ceil(arguments.groups.max(1));
-    ensure!(arguments.groups > 0 && (1..=64).contains(&pods), "a group has 1 to 64 pods: {pods} are too many or too few");
+    ensure!(
+        arguments.groups > 0 && (1..=64).contains(&pods),
+        "a group has 1 to 64 pods: {pods} are too many or too few"
+    );
     let size = Size { teams: 1, groups: arguments.groups, pods };
     let (stage, mut operator) = set(size).await?;
     let pid = operator.process().id();
@@ -71,6 +74,7 @@ pub(crate) async fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let crowd = Crowd::gather(&stage, size).await?;
     crowd.declare().await?;
     crowd.all("all are settled", Duration::from_mins(10), Seen::is_settled).await?;
+    tell("all are settled; the platform is asked about two of them a second …");
     crowd.all("all credentials are seen to work", Duration::from_mins(30), |seen| seen.verified).await?;
     let idle = Usage::of(pid)?;
     tell(&format!("without streams the operator has {:.1} MiB resident; tokens …", idle.rss_mib));
@@ -88,7 +92,9 @@ pub(crate) async fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let mut running = JoinSet::new();
     for (number, (group, token)) in tokens.into_iter().enumerate() {
         let every = Duration::from_secs(arguments.every);
-        running.spawn(Sidecar { endpoint: endpoint.clone(), token, group, every, number, tally: Arc::clone(&tally) }.run());
+        running.spawn(
+            Sidecar { endpoint: endpoint.clone(), token, group, every, number, tally: Arc::clone(&tally) }.run(),
+        );
         // As a rollout would at its worst; not all in one instant.
         sleep(Duration::from_millis(5)).await;
     }
@@ -157,7 +163,7 @@ async fn token(namespace: &Namespace<'_>, pod: &Pod) -> Result<(String, String)>
 async fn endpoint(stage: &Stage) -> Result<Endpoint> {
     let secrets: Api<Secret> = Api::namespaced(stage.cluster.client().await?, SYSTEM);
     let stored = secrets.get("sluice-ca").await?.data.unwrap_or_default();
-    let bundle = stored.iter().find(|(name, _)| name.ends_with(".crt")).context("no certificate is stored")?.1;
+    let bundle = stored.get("ca.crt").context("no certificate is stored")?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&bundle.0)).domain_name("127.0.0.1");
     Ok(Endpoint::from_shared(format!("https://{}", stage.broker(0)))?.tls_config(tls)?)
 }

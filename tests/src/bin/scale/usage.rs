@@ -24,9 +24,11 @@ impl Usage {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process has ended")?;
         // After the name, which may contain anything: state is field 3, utime 14, stime 15.
-        let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u32>().ok());
-        let ticks = field(14).zip(field(15)).map(|(user, system)| user + system).context("no times in /proc/PID/stat")?;
+        let ticks =
+            field(14).zip(field(15)).map(|(user, system)| user + system).context("no times in /proc/PID/stat")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let mib = |name: &str| -> Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
