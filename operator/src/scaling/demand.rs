@@ -120,10 +120,16 @@ fn awake(policy: &Policy, situation: &Situation, crowd: &Crowd, backlog: Option<
     };
     let mut wish = (
         busy,
-        format!("saturation is {} % of {} pods (target {} %)", work.saturation(), connected, policy.target_saturation),
+        format!(
+            "saturation is {} % of {} (target {} %)",
+            work.saturation(),
+            pods_of(connected),
+            policy.target_saturation
+        ),
     );
     let links = work.received.div_ceil(CONNECTION_RATE * u64::from(policy.connections_per_pod.max(1))) + crowd.silent;
-    if links > wish.0 {
+    // One pod there is in any case: only a second one is because of them.
+    if links > wish.0.max(1) {
         wish = (
             links,
             format!("{} messages/s need {links} pods to stay under {CONNECTION_RATE}/s a connection", work.received),
@@ -266,4 +272,9 @@ impl Backlog {
     fn expires(&self) -> bool {
         self.counts() && self.messages.div_ceil(BACKLOG_PER_SECOND) > RETENTION.as_secs()
     }
+}
+
+/// So many pods, in words.
+fn pods_of(count: u64) -> String {
+    if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") }
 }

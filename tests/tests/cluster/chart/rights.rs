@@ -29,7 +29,9 @@ const EVERYWHERE: &[(&str, &str)] = &[
     ("mutatingwebhookconfigurations.admissionregistration.k8s.io NAME", "get list watch patch"),
     ("nodes", "get list watch"),
     ("pods", "get list watch patch"),
+    ("replicasets.apps", "get"),
     ("replicasets/scale.apps", "get patch"),
+    ("statefulsets.apps", "get"),
     ("statefulsets/scale.apps", "get patch"),
     ("tokenreviews.authentication.k8s.io", "create"),
 ];
