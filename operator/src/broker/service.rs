@@ -95,14 +95,7 @@ impl Session<'_> {
             error => Status::invalid_argument(error.to_string()),
         })?;
         let group = GroupRef::new(&self.pod.namespace, &hello.consumer_group);
-        if let Some(label) = self.broker.label_of(self.pod)
-            && label != group
-        {
-            return Err(Status::invalid_argument(format!(
-                "`hello.consumer_group` is {:?}, and the pod's label names {:?}: they must be the same",
-                group.name, label.name
-            )));
-        }
+        self.check_label(&group)?;
         let _ = self.outlet.send(wire::welcome(protocol));
         let mut caller = Caller {
             id: self.broker.next_stream(),
@@ -124,6 +117,17 @@ impl Session<'_> {
             if self.at_clerk(&clerk, &mut inbound, &mut caller, &mut pace).await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// A pod speaks for the ConsumerGroup that its label names. The watch may tell of the label after the pod has called.
+    fn check_label(&self, group: &GroupRef) -> Result<(), Status> {
+        match self.broker.label_of(self.pod) {
+            Some(label) if label != *group => Err(Status::permission_denied(format!(
+                "`hello.consumer_group` is {:?}, and the pod's label names {:?}: they must be the same",
+                group.name, label.name
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -149,6 +153,7 @@ impl Session<'_> {
             tokio::select! {
                 _ = news.changed() => {}
                 _ = ping.tick() => {
+                    self.check_label(&caller.group)?;
                     number += 1;
                     if !self.outlet.send(wire::ping(number)) {
                         return Err(Status::resource_exhausted("too much is unread on this stream"));

@@ -487,6 +487,7 @@ pub mod control_client {
         /// - `UNAVAILABLE`: this replica is not the leader, or is no longer. The message says which one is; the trailer
         ///   `sluice-leader` holds its identity. Connect again, with backoff: the headless Service names every replica.
         /// - `UNAUTHENTICATED`: no token, or one that Kubernetes does not vouch for, of another audience, or not bound to a pod.
+        /// - `PERMISSION_DENIED`: the pod's label names another ConsumerGroup than `Hello.consumer_group`, or none.
         /// - `FAILED_PRECONDITION`: no protocol version in common; the message says which versions this operator speaks.
         /// - `INVALID_ARGUMENT`: a first message that is not `Hello`, a second `Hello`, a message that holds nothing.
         /// - `ABORTED`: a newer stream of this pod has come.
@@ -545,6 +546,7 @@ pub mod control_server {
         /// - `UNAVAILABLE`: this replica is not the leader, or is no longer. The message says which one is; the trailer
         ///   `sluice-leader` holds its identity. Connect again, with backoff: the headless Service names every replica.
         /// - `UNAUTHENTICATED`: no token, or one that Kubernetes does not vouch for, of another audience, or not bound to a pod.
+        /// - `PERMISSION_DENIED`: the pod's label names another ConsumerGroup than `Hello.consumer_group`, or none.
         /// - `FAILED_PRECONDITION`: no protocol version in common; the message says which versions this operator speaks.
         /// - `INVALID_ARGUMENT`: a first message that is not `Hello`, a second `Hello`, a message that holds nothing.
         /// - `ABORTED`: a newer stream of this pod has come.

@@ -94,11 +94,14 @@ impl Line {
 
     /// How the stream ends.
     async fn end(&mut self) -> Status {
-        loop {
-            if let Err(status) = self.next().await {
-                return status;
+        let ends = async {
+            loop {
+                if let Err(status) = self.next().await {
+                    return status;
+                }
             }
-        }
+        };
+        tokio::time::timeout(BOUND, ends).await.expect("the stream ends")
     }
 }
 
@@ -146,7 +149,7 @@ async fn only_a_pod_with_a_token_for_sluice_is_let_in() {
     // It speaks for the ConsumerGroup of its label, and for no other.
     let mut line = Line::open(channel, Some(&right), says(hello("another", 2))).await.unwrap();
     let status = line.end().await;
-    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("another") && status.message().contains("telemetry"), "{status}");
 }
 
