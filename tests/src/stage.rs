@@ -90,6 +90,11 @@ impl Stage {
         let start = async || {
             let stage = Self::set(SHARED_GROUPS).await?;
             let operator = stage.operator(0).await?;
+            // Whoever starts another one does not start its leader.
+            until("the operator leads", BOUND, || async {
+                Ok((operator.metric("sluice_operator_leader", "")? > 0.0).then_some(()))
+            })
+            .await?;
             anyhow::Ok((stage, operator))
         };
         SHARED.get_or_try_init(start).await.map(|(stage, _)| stage)

@@ -147,6 +147,7 @@ async fn only_a_pod_with_a_token_for_sluice_is_let_in() {
     let mut line = Line::open(channel.clone(), Some(&right), says(hello("telemetry", 1))).await.unwrap();
     assert!(matches!(line.next().await.unwrap(), broker_message::Message::Welcome(_)));
     // It speaks for the ConsumerGroup of its label, and for no other.
+    plant.group("another", "g-rights", |_| {}).await.unwrap();
     let mut line = Line::open(channel, Some(&right), says(hello("another", 2))).await.unwrap();
     let status = line.end().await;
     assert_eq!(status.code(), Code::PermissionDenied);
