@@ -254,7 +254,7 @@ impl Metrics {
         self.permits.get_or_create(&[("result", result)]).inc();
     }
 
-    /// A slot table was written: `done`, `conflict` or `unknown`.
+    /// A slot table was written, or not: `written`, `conflict`, `refused` or `unknown`.
     pub fn table_written(&self, outcome: &'static str) {
         self.table_writes.get_or_create(&[("outcome", outcome)]).inc();
     }

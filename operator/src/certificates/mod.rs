@@ -7,7 +7,7 @@
 //! **Renewal of the authority** takes years on purpose. A pod keeps the bundle that injection wrote into it for its whole
 //! life, so a successor is in every bundle for a year ([`plan::TRUSTED_FIRST`]) before it signs anything. A pod that is
 //! older than that when the successor takes over no longer trusts the broker, and goes on as one that has lost it:
-//! restart it. This happens once in ten years, and the operator logs it a year ahead.
+//! restart it. This happens once in ten years.
 
 pub mod authority;
 mod keeper;
