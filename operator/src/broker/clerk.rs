@@ -1,35 +1,35 @@
 //! The clerk of one platform group: the task that owns its [`Desk`], feeds it with what streams and Kubernetes say, and
 //! carries out what it decides. One per group and term of leadership; it ends with the term.
 
+mod keys;
+mod telling;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node as KubeNode};
 use kube::api::Api;
-use sluice_cloud::credentials::AccessKey;
-use sluice_cloud::sign::{ConnectIdentity, SaslCredentials};
 use sluice_proto::control::v1;
-use sluice_proto::control::v1::link::Phase;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
+use self::keys::{Proof, Signed};
 use super::nodes::{Node, Nodes};
 use super::outlet::Outlet;
 use super::registration::Registration;
 use super::views::Views;
 use super::{tables, view, wire};
-use crate::credentials::Credential;
 use crate::fault::{Class, Fault};
 use crate::group::pods::{self, Change, Pod, Pods, RawPod};
 use crate::group::view::{Evidence, Platform};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::slots::{
-    Action, Desk, Epoch, GroupRef, Hello, PlatformGroup, PodFacts, PodRef, PodUid, ReadResult, Revision, Say,
-    SlotIndex, StreamId, TableVersion, WriteResult, client_id,
+    Action, Desk, Epoch, GroupRef, Hello, PlatformGroup, PodFacts, PodRef, PodUid, ReadResult, Revision, StreamId,
+    TableVersion, WriteResult,
 };
 use crate::time::{Clock, Time};
 
@@ -137,22 +137,6 @@ pub(super) struct Stream {
     signed: Option<Signed>,
     /// The grant that it was told to leave.
     told_to_leave: Epoch,
-}
-
-/// A key that a permit was signed with.
-struct Signed {
-    key: AccessKey,
-    /// Which of the keys that the ConsumerGroup has had.
-    version: u64,
-}
-
-/// What links have shown of a ConsumerGroup's keys.
-#[derive(Default)]
-struct Proof {
-    /// A link came up that was signed with this one.
-    taken: Option<u64>,
-    /// A link that was signed with this one was refused, in these words.
-    refused: Option<(u64, String)>,
 }
 
 pub(super) struct Clerk {
@@ -499,170 +483,6 @@ impl Clerk {
             }
             Action::Tell(stream, say) if leads => self.tell(stream, say),
             Action::Tell(..) => {}
-        }
-    }
-
-    fn tell(&mut self, id: StreamId, say: Say) {
-        let Some(stream) = self.streams.get(&id) else { return };
-        let message = match say {
-            Say::Grant { epoch, slots, attempts_alone } => {
-                info!(pod = %stream.pod, group = %stream.group, epoch = epoch.0, ?slots, "slots granted");
-                wire::granted(epoch, &slots, attempts_alone)
-            }
-            Say::StandBy(reason) => {
-                info!(pod = %stream.pod, group = %stream.group, %reason, "standing by");
-                wire::stand_by(&reason)
-            }
-            Say::Yield { epoch, drain } => {
-                info!(pod = %stream.pod, group = %stream.group, epoch = epoch.0, "told to yield");
-                wire::yields(epoch, drain)
-            }
-            Say::Permit { id: request, slot } => match self.sign(stream, slot) {
-                Ok((credentials, Credential { key, usable, version })) => {
-                    self.office.metrics.permit("issued");
-                    let message = wire::permit(request, &credentials, usable);
-                    if let Some(stream) = self.streams.get_mut(&id) {
-                        stream.signed = Some(Signed { key, version });
-                    }
-                    message
-                }
-                Err(reason) => {
-                    self.office.metrics.permit("unsigned");
-                    wire::unsigned(request, reason, UNSIGNED)
-                }
-            },
-            Say::RefusePermit { id: request, because, retry_after } => {
-                self.office.metrics.permit("refused");
-                wire::refused(request, because, retry_after)
-            }
-            Say::Ping { number } => wire::ping(number),
-        };
-        if self.streams.get(&id).is_some_and(|stream| !stream.outlet.send(message)) {
-            self.drop_stream(id);
-        }
-    }
-
-    /// What has become of the last permit of a stream, as far as it proves something about the key. Whoever keeps a key
-    /// that was refused should look for another.
-    fn note_proof(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Some(link) = &stream.report.link else { return };
-        let up = link.phase() == Phase::Up;
-        if !up && !link.credentials_refused {
-            return;
-        }
-        let Some(Signed { key, version }) = stream.signed.take() else { return };
-        let proof = self.proofs.entry(stream.group.clone()).or_default();
-        if up {
-            proof.taken = proof.taken.max(Some(version));
-        } else {
-            proof.refused = Some((version, wire::words(&link.reason)));
-            if let Some(registration) = self.members.get(&stream.group) {
-                registration.group().link_keys.refused(&key);
-            }
-        }
-    }
-
-    /// The platform's words, for ConsumerGroups whose present keys it refuses, whatever older links are still up.
-    fn refusals(&self) -> HashMap<GroupRef, String> {
-        let refused = self.proofs.iter().filter_map(|(name, proof)| {
-            let (version, words) = proof.refused.as_ref()?;
-            let present = self.members.get(name)?.group().link_keys.current().ok()?.version;
-            (*version == present && proof.taken != Some(present)).then(|| (name.clone(), words.clone()))
-        });
-        refused.collect()
-    }
-
-    /// A permit that could not be signed is not asked for: it would be one less for everybody else.
-    fn asked_for_permit(&mut self, id: StreamId, request: &v1::PermitRequest) {
-        let Some(stream) = self.streams.get(&id) else { return };
-        let slot = SlotIndex(request.slot);
-        match self.sign(stream, slot) {
-            Ok(_) => self.desk.permit_request(id, request.id, Epoch(request.epoch), slot),
-            Err(reason) => {
-                self.office.metrics.permit("unsigned");
-                if !stream.outlet.send(wire::unsigned(request.id, reason, UNSIGNED)) {
-                    self.drop_stream(id);
-                }
-            }
-        }
-    }
-
-    fn sign(&self, stream: &Stream, slot: SlotIndex) -> Result<(SaslCredentials, Credential), String> {
-        let Some(registration) = self.members.get(&stream.group) else {
-            return Err(format!("there is no valid ConsumerGroup {}", stream.group));
-        };
-        let credential = registration.group().link_keys.current().map_err(|fault| fault.words)?;
-        let pod = &stream.pod;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let identity = ConnectIdentity {
-            client_id: client_id(pod, slot).map_err(|error| error.to_string())?,
-            iot_instance_id: registration.instance_id(),
-            consumer_group_id: self.desk.group().group_id.clone(),
-            sign_method: registration.sign_method(),
-            timestamp_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            access_key_id: credential.key.id().to_owned(),
-            security_token: credential.key.security_token().cloned(),
-        };
-        let credentials = identity.sign(credential.key.secret()).map_err(|error| error.to_string())?;
-        Ok((credentials, credential))
-    }
-
-    /// The sidecar does not read what it is told: it has to come again.
-    fn drop_stream(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.remove(&id) {
-            warn!(pod = %stream.pod, group = %stream.group, "the sidecar does not read its stream: ended");
-            stream.outlet.end(Status::resource_exhausted("too much is unread on this stream"));
-            self.desk.stream_gone(id);
-        }
-    }
-
-    /// Sidecars whose ConsumerGroup has moved give back what they hold here, and then call again elsewhere.
-    fn see_off(&mut self) {
-        if self.moved.is_empty() {
-            return;
-        }
-        let moved: Vec<StreamId> =
-            self.streams.iter().filter(|(_, stream)| self.moved.contains(&stream.group)).map(|(id, _)| *id).collect();
-        for id in moved {
-            let Some(stream) = self.streams.get_mut(&id) else { continue };
-            match self.desk.table().and_then(|table| table.of_pod(&stream.pod.uid)) {
-                Some(holder) if stream.told_to_leave == holder.epoch => {}
-                Some(holder) => {
-                    stream.told_to_leave = holder.epoch;
-                    let _ = stream.outlet.send(wire::yields(holder.epoch, LEAVING));
-                }
-                None => {
-                    let words = "the ConsumerGroup is about another group of the platform now; connect again";
-                    stream.outlet.end(Status::unavailable(words));
-                    self.streams.remove(&id);
-                    self.desk.stream_gone(id);
-                }
-            }
-        }
-    }
-
-    /// Every stream knows its ConsumerGroup's policy, as it is now.
-    fn tell_policies(&mut self) {
-        let mut deaf = Vec::new();
-        for (id, stream) in &mut self.streams {
-            let Some(registration) = self.members.get(&stream.group) else { continue };
-            if stream
-                .policy
-                .as_ref()
-                .is_some_and(|told| Arc::ptr_eq(told, &registration.policy) || *told == registration.policy)
-            {
-                continue;
-            }
-            let policy = v1::Policy::clone(&registration.policy);
-            if stream.outlet.send(wire::message(v1::broker_message::Message::Policy(policy))) {
-                stream.policy = Some(Arc::clone(&registration.policy));
-            } else {
-                deaf.push(*id);
-            }
-        }
-        for id in deaf {
-            self.drop_stream(id);
         }
     }
 
