@@ -72,7 +72,7 @@ async fn kubectl_tells_who_has_never_seen_sluice_what_is_going_on() {
     };
     shows("get cg", &["READY", "GROUP", "REPLICAS", "SLOTS", "BACKLOG", "RATE", "AGE", "g-words", "2/64"]);
     shows("get cg -o wide", &["REASON", "Consuming", "SecretNotFound"]);
-    shows("describe cg telemetry", &["2 of 2 pods have their links up", "messages/s", "the platform takes them"]);
+    shows("describe cg telemetry", &["2 of 2 pods have their links up", "saturation is", "the platform takes them"]);
     shows("describe cg alarms", &["spec.credentials", "iot-acess-key", "Warning", "SecretNotFound"]);
     shows("get events", &["SecretNotFound"]);
     shows("explain cg", &["A consumer group of the IoT platform"]);
