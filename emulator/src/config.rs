@@ -15,6 +15,7 @@ pub use self::api::{OpenApi, Sts, ThrottleScope, Unsubscribed};
 
 use crate::instances::DEFAULT_GROUP;
 use crate::limits::Limits;
+use crate::profile::Profile;
 
 /// The smallest max-frame-size that AMQP allows (2.7.1).
 pub(crate) const MIN_MAX_FRAME_SIZE: u32 = 512;
@@ -55,7 +56,9 @@ pub struct Config {
     pub sts: Sts,
     /// The platform's limits and times.
     pub limits: Limits,
-    /// How the AMQP peer behaves where the platform is not known to.
+    /// What it does where the platform's documents are silent.
+    pub profile: Profile,
+    /// The AMQP peer's own choices.
     pub wire: Wire,
     /// The product key of the generated devices.
     pub product_key: String,
@@ -93,16 +96,11 @@ pub struct Wire {
     /// How many sessions a connection may have at a time; 8. The official Java client opens one for itself and one for
     /// its consumer.
     pub sessions: u16,
-    /// The size of a property in its Open, in bytes; none by default. To see whether a client takes a large Open.
-    pub open_property_bytes: usize,
-    /// Whether a connection ends when the security token that it was made with expires. Undocumented (PLATFORM.md 1.4);
-    /// it lives on by default.
-    pub close_on_token_expiry: bool,
 }
 
 impl Default for Wire {
     fn default() -> Self {
-        Self { max_frame_size: 65_536, sessions: 8, open_property_bytes: 0, close_on_token_expiry: false }
+        Self { max_frame_size: 65_536, sessions: 8 }
     }
 }
 
@@ -125,6 +123,7 @@ impl Default for Config {
             open_api: OpenApi::default(),
             sts: Sts::default(),
             limits: Limits::default(),
+            profile: Profile::default(),
             wire: Wire::default(),
             product_key: "a1emulator0".to_owned(),
             seed: 1,
@@ -143,11 +142,13 @@ pub enum ConfigError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The file is not a configuration.
-    #[error("{path} is not an emulator configuration: {reason}")]
+    /// The file is not what it should be.
+    #[error("{path} is not {what}: {reason}")]
     Parse {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        what: &'static str,
         /// Where and why.
         reason: String,
     },
@@ -173,8 +174,11 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        serde_saphyr::from_str(&text)
-            .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: error.to_string() })
+        serde_saphyr::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            what: "an emulator configuration",
+            reason: error.to_string(),
+        })
     }
 
     /// Checks what the types can't say.

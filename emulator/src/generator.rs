@@ -151,12 +151,11 @@ async fn speak(hub: Arc<Hub>, plan: Plan, published: Arc<AtomicU64>) {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::limits::Limits;
     use crate::platform::Platform;
 
     fn hub() -> Arc<Hub> {
         let instances = crate::instances::single("g");
-        Arc::new(Hub::new(Clock::start(), Platform::new(Arc::new(Limits::default()), [], 0, 1), instances))
+        Arc::new(Hub::new(Clock::start(), Platform::new(Arc::default(), [], 0, 1), instances))
     }
 
     fn plan(duration: Option<Duration>) -> Plan {

@@ -2,22 +2,23 @@
 //! goes through [`Hub::with_state`], which afterwards wakes the connections that got something to write and the timer if the
 //! next deadline has moved closer.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+mod seat;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use crate::amqp::{Failure, Order, Seat};
+pub(crate) use self::seat::GroupSeat;
+use crate::amqp::{Failure, Order};
 use crate::clock::{Clock, Micros, Now};
 use crate::instances::{DEFAULT_GROUP, InstanceError, Instances};
 use crate::message::Draft;
 use crate::openapi::World;
 use crate::platform::{
-    ClientKey, Counts, Credit, FateLine, FateSummary, Figures, GroupLimits, Outcome, Outgoing, Platform, Seq,
-    UnknownGroup,
+    ClientKey, Counts, FateLine, FateSummary, Figures, GroupLimits, Platform, Refusal, Seq, UnknownGroup,
 };
 
 #[derive(Debug)]
@@ -61,8 +62,10 @@ pub enum Fault {
 impl From<Fault> for Order {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Close { condition, description } => Self::Close(Failure::named(&condition, description)),
-            Fault::Detach { condition, description } => Self::Detach(Failure::named(&condition, description)),
+            Fault::Close { condition, description } => Self::Close(Some(Failure::named(&condition, description))),
+            Fault::Detach { condition, description } => {
+                Self::Detach { failure: Some(Failure::named(&condition, description)), closed: true }
+            }
             Fault::Drop => Self::Drop,
         }
     }
@@ -110,7 +113,7 @@ impl Hub {
         for client in state.platform.take_evicted() {
             if let Some(mailbox) = state.mailboxes.get_mut(&client) {
                 let failure = Failure::named("amqp:resource-deleted", "the consumer group was deleted");
-                mailbox.orders.push(Order::Close(failure));
+                mailbox.orders.push(Order::Close(Some(failure)));
                 mailbox.wake.notify_one();
             }
         }
@@ -236,106 +239,7 @@ impl Hub {
     }
 
     /// Someone tries to connect to `group`. The error says why that is too much.
-    pub(crate) fn attempt(&self, group: &str) -> Result<(), String> {
-        self.with(|platform, now| platform.attempt(group, now)).map_err(|refusal| refusal.to_string())
-    }
-}
-
-/// A connection's place in a group. It is given up when this is dropped.
-#[derive(Debug)]
-pub(crate) struct GroupSeat {
-    hub: Arc<Hub>,
-    group: String,
-    client_id: String,
-    address: SocketAddr,
-    /// Why there was no place to be had before the connection even opened.
-    refused: Option<String>,
-    wake: Arc<Notify>,
-    client: Option<ClientKey>,
-}
-
-impl GroupSeat {
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        group: String,
-        client_id: String,
-        address: SocketAddr,
-        refused: Option<String>,
-    ) -> Self {
-        Self { hub, group, client_id, address, refused, wake: Arc::new(Notify::new()), client: None }
-    }
-
-    /// Notified when there is something to fetch, or an order.
-    pub(crate) fn wake(&self) -> Arc<Notify> {
-        Arc::clone(&self.wake)
-    }
-
-    fn call(&self, act: impl FnOnce(&mut Platform, ClientKey, Now)) {
-        if let Some(client) = self.client {
-            self.hub.with(|platform, now| act(platform, client, now));
-        }
-    }
-}
-
-impl Seat for GroupSeat {
-    fn join(&mut self) -> Result<(), String> {
-        if let Some(reason) = self.refused.take() {
-            return Err(reason);
-        }
-        let client = self.hub.with_state(|state, now| {
-            let joined = state.platform.join(&self.group, &self.client_id, self.address, now);
-            let client = joined.map_err(|error| error.to_string())?.map_err(|refusal| refusal.to_string())?;
-            // In the same breath: a client that an order could miss must not be seen.
-            let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };
-            state.mailboxes.insert(client, mailbox);
-            Ok::<_, String>(client)
-        })?;
-        self.client = Some(client);
-        Ok(())
-    }
-
-    fn attach(&mut self) {
-        self.call(|platform, client, _| platform.attach(client));
-    }
-
-    fn detach(&mut self) {
-        self.call(Platform::detach);
-    }
-
-    fn grant(&mut self, credit: Credit) {
-        self.call(|platform, client, now| platform.grant(client, credit, now));
-    }
-
-    fn settle(&mut self, first: u32, last: u32, outcome: Outcome) {
-        self.call(|platform, client, now| platform.settle(client, first, last, outcome, now));
-    }
-
-    fn fetch(&mut self, limit: usize, into: &mut VecDeque<Outgoing>) {
-        self.call(|platform, client, _| platform.take_outgoing(client, limit, into));
-    }
-
-    fn orders(&mut self) -> Vec<Order> {
-        let Some(client) = self.client else { return Vec::new() };
-        self.hub
-            .lock()
-            .mailboxes
-            .get_mut(&client)
-            .map(|mailbox| std::mem::take(&mut mailbox.orders))
-            .unwrap_or_default()
-    }
-
-    fn leave(&mut self) {
-        if let Some(client) = self.client.take() {
-            self.hub.with_state(|state, now| {
-                state.platform.leave(client, now);
-                state.mailboxes.remove(&client);
-            });
-        }
-    }
-}
-
-impl Drop for GroupSeat {
-    fn drop(&mut self) {
-        self.leave();
+    pub(crate) fn attempt(&self, group: &str) -> Result<(), Refusal> {
+        self.with(|platform, now| platform.attempt(group, now))
     }
 }

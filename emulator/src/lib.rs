@@ -21,6 +21,9 @@ mod message;
 mod openapi;
 mod pattern;
 pub mod platform;
+mod profile;
+mod rules;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -40,9 +43,14 @@ pub use self::config::{
     ThrottleScope, TokenEntry, TrustEntry, Unsubscribed, Wire,
 };
 pub use self::hub::{Fault, Hub};
-pub use self::limits::{Limits, WithoutCredit};
+pub use self::limits::Limits;
 pub use self::message::{BodySection, Draft, DraftId};
 pub use self::pattern::Pattern;
+pub use self::profile::{
+    BacklogOrder, ChosenClient, ClientsCounted, ClosingWords, DispositionRanges, FIELDS, Field, GenerateTime,
+    LateAnswer, MessageId, OpenIdleTimeOut, OpenProperties, Overflow, Profile, PushRate, Redelivery, SameClientId,
+    SaslFrame, StsKey, SurplusAttempt, SurplusClient, Timestamp, TlsVersions, TokenExpiry, UnknownValue, Variation,
+};
 pub use self::tls::TlsError;
 
 use self::accounts::Accounts;
@@ -52,6 +60,8 @@ use self::generator::Generator;
 use self::instances::{Instances, Quotas, Setup};
 use self::openapi::Service;
 use self::platform::Platform;
+use self::rules::Rules;
+use self::terms::Terms;
 use self::tls::Authority;
 
 /// Why the emulator did not start.
@@ -94,6 +104,11 @@ pub struct Emulator {
 impl Emulator {
     /// Starts an emulator within the calling tokio runtime. When this returns, clients can connect.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_keeping(config, Rules::default()).await
+    }
+
+    /// The same with these rules.
+    pub(crate) async fn start_keeping(config: Config, rules: Rules) -> Result<Self, StartError> {
         config.validate()?;
         let authority = Authority::open(config.dir.as_deref())?;
         let (tls, api_tls) = (authority.acceptor()?, authority.acceptor()?);
@@ -106,8 +121,9 @@ impl Emulator {
         // IDs are numbers of 19 digits; those of a later start are higher.
         let id_base = clock.now().unix_us.saturating_mul(1_000);
         let instances = instances(&config, clock.now().unix_us / 1_000);
-        let limits = Arc::new(config.limits);
-        let platform = Platform::new(Arc::clone(&limits), [], id_base, config.seed);
+        let Config { limits, profile, wire, .. } = config;
+        let terms = Arc::new(Terms { limits, profile, wire, rules });
+        let platform = Platform::new(Arc::clone(&terms), [], id_base, config.seed);
         let hub = Arc::new(Hub::new(clock, platform, instances));
         let accounts = Arc::new(Mutex::new(Accounts::new(
             &config.account_id,
@@ -127,8 +143,8 @@ impl Emulator {
             let hub = Arc::clone(&hub);
             tokio::spawn(async move { hub.run_figures(figures_every).await })
         });
-        let max_payload_bytes = limits.max_payload_bytes;
-        let server = Server { tls, accounts: Arc::clone(&accounts), hub: Arc::clone(&hub), limits, wire: config.wire };
+        let max_payload_bytes = terms.limits.max_payload_bytes;
+        let server = Server { tls, accounts: Arc::clone(&accounts), hub: Arc::clone(&hub), terms };
         let amqp = tokio::spawn(amqp::accept(amqp_listener, Arc::new(server), until(stopped.clone())));
         let service = Service::new(Arc::clone(&hub), Arc::clone(&accounts), config.open_api, config.sts);
         let service = Arc::new(service);

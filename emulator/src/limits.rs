@@ -7,17 +7,6 @@ use serde::Deserialize;
 
 use crate::duration;
 
-/// What becomes of a real-time message while no client of its group has credit, or none may be pushed to because of the
-/// rate. Undocumented (PLATFORM.md 1.7 says "on throttle/failure: accumulated").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum WithoutCredit {
-    /// It waits in the real-time queue for [`Limits::real_time_wait`], then goes to the backlog.
-    #[default]
-    Wait,
-    /// It goes to the backlog at once.
-    Backlog,
-}
-
 /// The limits. Durations are written with a unit: `500ms`, `15s`, `5m`, `24h`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -51,8 +40,6 @@ pub struct Limits {
     /// The same for what was unsettled on a link that was lost. Undocumented; 1 min.
     #[serde(with = "duration")]
     pub retry_after_link_loss: Duration,
-    /// What a message does while nobody can take it.
-    pub without_credit: WithoutCredit,
     /// How long a real-time message waits for someone to take it. Undocumented; 1 s.
     #[serde(with = "duration")]
     pub real_time_wait: Duration,
@@ -63,6 +50,13 @@ pub struct Limits {
     pub backlog_capacity: u64,
     /// The largest payload. 256 KiB, as for MQTT devices.
     pub max_payload_bytes: usize,
+    /// How far the timestamp of a user name may be from the platform's clock, where a profile has it matter. Undocumented;
+    /// 15 min.
+    #[serde(with = "duration")]
+    pub timestamp_window: Duration,
+    /// For how long messages go to the clients of a group unevenly after its membership has changed. 10 min.
+    #[serde(with = "duration")]
+    pub uneven_for: Duration,
     /// How many messages the fate log keeps, apart from those that are not settled. The emulator's own; 1 million, at
     /// some 250 bytes each.
     pub fate_log_messages: usize,
@@ -82,11 +76,12 @@ impl Default for Limits {
             ack_timeout: Duration::from_secs(30),
             retry_after: Duration::from_mins(1),
             retry_after_link_loss: Duration::from_mins(1),
-            without_credit: WithoutCredit::Wait,
             real_time_wait: Duration::from_secs(1),
             retention: Duration::from_hours(24),
             backlog_capacity: 100_000_000,
             max_payload_bytes: 256 * 1024,
+            timestamp_window: Duration::from_mins(15),
+            uneven_for: Duration::from_mins(10),
             fate_log_messages: 1_000_000,
         }
     }

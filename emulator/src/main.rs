@@ -1,14 +1,14 @@
 //! `sluice-emulator run`: reads the configuration, starts the emulator, says where it listens, and ends it on SIGTERM or
-//! SIGINT. Nothing else lives here.
+//! SIGINT. `sluice-emulator profile` prints a profile. Nothing else lives here.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use sluice_emulator::{Config, Emulator};
+use sluice_emulator::{Config, Emulator, Profile};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,8 @@ enum Command {
     /// Run the emulator until SIGTERM or SIGINT. Logs go to stderr (`SLUICE_LOG` sets the level); when it is ready it prints
     /// one JSON line to stdout: {"amqp":"HOST:PORT","http":"HOST:PORT","api":"HOST:PORT","ca":"FILE"}.
     Run(Run),
+    /// Print a profile with every default, every other value, and what is not documented, to start one's own from.
+    Profile,
 }
 
 #[derive(clap::Args)]
@@ -32,6 +34,10 @@ struct Run {
     /// A YAML or JSON file with groups, keys and limits; the platform's own limits without it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A YAML or JSON file that says what to do where the platform's documents are silent; instead of `profile` in the
+    /// configuration. See `sluice-emulator profile`.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Where to serve AMQP over TLS; port 0 picks one [default: 127.0.0.1:5671].
     #[arg(long, value_name = "ADDRESS:PORT")]
     amqp: Option<SocketAddr>,
@@ -47,7 +53,13 @@ struct Run {
 }
 
 fn main() -> Result<()> {
-    let Arguments { command: Command::Run(run) } = Arguments::parse();
+    let run = match Arguments::parse().command {
+        Command::Run(run) => run,
+        Command::Profile => {
+            std::io::stdout().write_all(Profile::commented().as_bytes())?;
+            return Ok(());
+        }
+    };
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
@@ -57,6 +69,7 @@ fn main() -> Result<()> {
 
 async fn serve(run: Run) -> Result<()> {
     let mut config = run.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    config.profile = run.profile.as_deref().map(Profile::read).transpose()?.unwrap_or(config.profile);
     config.amqp = run.amqp.unwrap_or(config.amqp);
     config.http = run.http.unwrap_or(config.http);
     config.api = run.api.unwrap_or(config.api);

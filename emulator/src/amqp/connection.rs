@@ -26,9 +26,10 @@ use super::frame::{BadFrame, Frame, Kind};
 use super::preflight;
 use super::session::{HandleUse, INCOMING_WINDOW, Link, OUTGOING_WINDOW, Session};
 use crate::clock::Micros;
-use crate::config::{MIN_MAX_FRAME_SIZE, Wire};
-use crate::limits::Limits;
-use crate::platform::{Credit, Outcome, Outgoing};
+use crate::config::MIN_MAX_FRAME_SIZE;
+use crate::platform::{Code, Credit, Door, Outcome, Outgoing, Refusal};
+use crate::profile::{OpenIdleTimeOut, OpenProperties};
+use crate::terms::Terms;
 
 /// How many handles a session has, less one. One link is allowed; the rest is for saying no.
 const HANDLE_MAX: u32 = 255;
@@ -36,13 +37,15 @@ const HANDLE_MAX: u32 = 255;
 const HIGH_WATER: usize = 256 * 1024;
 /// How many deliveries are fetched from the platform at a time.
 const FETCH: usize = 256;
+/// The size of a large property in the Open, in bytes.
+const LARGE: usize = 4_096;
 /// How long the client may take to answer a close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection's place at the platform: what the protocol asks of it.
 pub(crate) trait Seat {
-    /// Takes a client slot of the group; the error says why there is none.
-    fn join(&mut self) -> Result<(), String>;
+    /// Comes to a door. It takes a client slot of the group at one of them.
+    fn pass(&mut self, door: Door) -> Result<(), Refusal>;
     /// The receiver link is there.
     fn attach(&mut self);
     /// The receiver link is gone.
@@ -55,6 +58,8 @@ pub(crate) trait Seat {
     fn fetch(&mut self, limit: usize, into: &mut VecDeque<Outgoing>);
     /// Takes what the platform has decided to do to this connection.
     fn orders(&mut self) -> Vec<Order>;
+    /// The platform's own log hears of this.
+    fn note(&mut self, code: Code, words: &str);
     /// The connection is over.
     fn leave(&mut self);
 }
@@ -62,10 +67,10 @@ pub(crate) trait Seat {
 /// Something the platform does to a connection on its own account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Close it in good order (9602 in the platform's log).
-    Close(Failure),
-    /// Detach its link.
-    Detach(Failure),
+    /// Close it in good order (9602 in the platform's log), with an error or without.
+    Close(Option<Failure>),
+    /// Detach its link, for good or not, with an error or without.
+    Detach { failure: Option<Failure>, closed: bool },
     /// Drop the TCP connection without a word.
     Drop,
 }
@@ -115,8 +120,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     seat: S,
-    limits: Arc<Limits>,
-    wire: Wire,
+    terms: Arc<Terms>,
     phase: Phase,
     sessions: HashMap<u16, Session>,
     link: Option<Link>,
@@ -135,12 +139,11 @@ pub(crate) struct Connection<S> {
 
 impl<S: Seat> Connection<S> {
     /// A connection that has just been authenticated.
-    pub(crate) fn new(seat: S, limits: Arc<Limits>, wire: Wire, now: Micros) -> Self {
-        let link_due = Some(now.after(limits.link_deadline));
+    pub(crate) fn new(seat: S, terms: Arc<Terms>, now: Micros) -> Self {
+        let link_due = Some(now.after(terms.limits.link_deadline));
         Self {
             seat,
-            limits,
-            wire,
+            terms,
             phase: Phase::Opening,
             sessions: HashMap::new(),
             link: None,
@@ -166,7 +169,7 @@ impl<S: Seat> Connection<S> {
 
     /// The largest frame the client may send.
     pub(crate) fn frame_limit(&self) -> usize {
-        self.wire.max_frame_size as usize
+        self.terms.wire.max_frame_size as usize
     }
 
     /// Whether the socket can be closed once `out` is written.
@@ -228,7 +231,7 @@ impl<S: Seat> Connection<S> {
                     }
                 }
                 if self.link_due.is_some_and(|due| due <= now) {
-                    let words = format!("no receiver link within {} ms", self.limits.link_deadline.as_millis());
+                    let words = format!("no receiver link within {} ms", self.terms.limits.link_deadline.as_millis());
                     self.fail(Failure::new(ConnectionError::ConnectionForced, words), now);
                 }
             }
@@ -244,26 +247,27 @@ impl<S: Seat> Connection<S> {
 
     fn on_order(&mut self, order: Order, now: Micros) {
         match order {
-            Order::Close(failure) => self.fail(failure, now),
+            Order::Close(failure) => self.close(failure, now),
             Order::Drop => {
                 self.finish();
                 self.phase = Phase::Dropped;
             }
-            Order::Detach(failure) => {
-                if let Err(failure) = self.detach_link(failure, now) {
+            Order::Detach { failure, closed } => {
+                if let Err(failure) = self.detach_link(failure, closed, now) {
                     self.fail(failure, now);
                 }
             }
         }
     }
 
-    /// Detaches the link, if there is one, with an error.
-    fn detach_link(&mut self, failure: Failure, now: Micros) -> Result<(), Failure> {
+    /// Detaches the link, if there is one.
+    fn detach_link(&mut self, failure: Option<Failure>, closed: bool, now: Micros) -> Result<(), Failure> {
         let Some(link) = self.drop_link(now) else { return Ok(()) };
         if let Some(session) = self.sessions.get_mut(&link.channel) {
             session.handles.insert(link.handle, HandleUse::Detached);
         }
-        self.put(link.channel, &refusal(link.handle, failure))
+        let error = failure.map(Failure::error);
+        self.put(link.channel, &Detach { handle: Handle(link.handle), closed, error })
     }
 
     /// Writes the deliveries that are ready, as far as the session's window and the socket allow.
@@ -283,7 +287,8 @@ impl<S: Seat> Connection<S> {
             // What the platform does with a message that the client does not take is undocumented. It must not be sent
             // (AMQP 1.0, 2.7.3), and to pass over it in silence would hide it; so the link goes, and says why.
             if let Some(words) = link.oversized() {
-                return self.detach_link(Failure::new(LinkError::MessageSizeExceeded, words), now);
+                let failure = Failure::new(LinkError::MessageSizeExceeded, words);
+                return self.detach_link(Some(failure), true, now);
             }
             if !link.write_next(session, self.max_frame, &mut self.out)? {
                 break;
@@ -298,12 +303,16 @@ impl<S: Seat> Connection<S> {
 
     /// Closes the connection with an error, and waits a little for the client to close its side.
     fn fail(&mut self, failure: Failure, now: Micros) {
+        self.close(Some(failure), now);
+    }
+
+    fn close(&mut self, failure: Option<Failure>, now: Micros) {
         if !matches!(self.phase, Phase::Opening | Phase::Open) {
             return;
         }
-        info!(condition = ?failure.condition, description = failure.description, "connection closed by the platform");
+        info!(?failure, "connection closed by the platform");
         let opened = if self.phase == Phase::Opening { self.put(0, &self.own_open(None)) } else { Ok(()) };
-        let closed = opened.and_then(|()| self.put(0, &Close { error: Some(failure.error()) }));
+        let closed = opened.and_then(|()| self.put(0, &Close { error: failure.map(Failure::error) }));
         self.finish();
         if closed.is_ok() {
             self.phase = Phase::Closing(now.after(CLOSE_DEADLINE));
@@ -319,7 +328,7 @@ impl<S: Seat> Connection<S> {
     fn drop_link(&mut self, now: Micros) -> Option<Link> {
         let link = self.link.take()?;
         self.seat.detach();
-        self.link_due = Some(now.after(self.limits.link_deadline));
+        self.link_due = Some(now.after(self.terms.limits.link_deadline));
         Some(link)
     }
 
@@ -353,16 +362,21 @@ impl<S: Seat> Connection<S> {
     fn own_open(&self, idle: Option<Duration>) -> Open {
         let mut properties = Fields::new();
         properties.insert(Symbol::from("product"), Value::String("sluice-emulator".to_owned()));
-        if self.wire.open_property_bytes > 0 {
-            properties.insert(Symbol::from("padding"), Value::String("x".repeat(self.wire.open_property_bytes)));
+        if self.terms.profile.open_properties == OpenProperties::Large {
+            properties.insert(Symbol::from("padding"), Value::String("x".repeat(LARGE)));
         }
+        // What is enforced is the client's own value.
+        let stated = match self.terms.profile.open_idle_time_out {
+            OpenIdleTimeOut::Half => idle.map(|idle| idle / 2),
+            OpenIdleTimeOut::Equal => idle,
+            OpenIdleTimeOut::Absent => None,
+        };
         Open {
             container_id: "sluice-emulator".to_owned(),
             hostname: None,
-            max_frame_size: self.wire.max_frame_size.into(),
-            channel_max: (self.wire.sessions - 1).into(),
-            // As the specification recommends: half of what is enforced. What is enforced is the client's own value.
-            idle_time_out: idle.and_then(|idle| u32::try_from(idle.as_millis() / 2).ok()),
+            max_frame_size: self.terms.wire.max_frame_size.into(),
+            channel_max: (self.terms.wire.sessions - 1).into(),
+            idle_time_out: stated.and_then(|stated| u32::try_from(stated.as_millis()).ok()),
             outgoing_locales: None,
             incoming_locales: None,
             offered_capabilities: None,
@@ -375,7 +389,7 @@ impl<S: Seat> Connection<S> {
         let idle = open.idle_time_out.map(|millis| Duration::from_millis(millis.into()));
         self.put(0, &self.own_open(idle))?;
         self.phase = Phase::Open;
-        let (min, max) = (self.limits.idle_time_out_min, self.limits.idle_time_out_max);
+        let (min, max) = (self.terms.limits.idle_time_out_min, self.terms.limits.idle_time_out_max);
         let idle = idle.filter(|idle| (min..=max).contains(idle)).ok_or_else(|| {
             let found = open.idle_time_out.map_or_else(|| "none".to_owned(), |millis| format!("{millis} ms"));
             let (min, max) = (min.as_millis(), max.as_millis());
@@ -386,18 +400,19 @@ impl<S: Seat> Connection<S> {
             let words = format!("max-frame-size is {}, must be {MIN_MAX_FRAME_SIZE} or more", open.max_frame_size.0);
             return Err(Failure::new(AmqpError::InvalidField, words));
         }
-        self.seat.join().map_err(|reason| Failure::new(AmqpError::ResourceLimitExceeded, reason))?;
-        self.max_frame = open.max_frame_size.0.min(self.wire.max_frame_size) as usize;
+        let refused = self.seat.pass(Door::Open);
+        refused.map_err(|refusal| Failure::new(AmqpError::ResourceLimitExceeded, refusal.to_string()))?;
+        self.max_frame = open.max_frame_size.0.min(self.terms.wire.max_frame_size) as usize;
         self.idle = Some(idle);
         self.beat_at = now.after(idle / 3);
-        self.link_due = Some(now.after(self.limits.link_deadline));
+        self.link_due = Some(now.after(self.terms.limits.link_deadline));
         debug!(container = open.container_id, idle_ms = idle.as_millis(), "connection open");
         Ok(())
     }
 
     fn on_begin(&mut self, channel: u16, begin: &Begin) -> Result<(), Failure> {
-        if channel >= self.wire.sessions {
-            let words = format!("channel {channel}, but channel-max is {}", self.wire.sessions - 1);
+        if channel >= self.terms.wire.sessions {
+            let words = format!("channel {channel}, but channel-max is {}", self.terms.wire.sessions - 1);
             return Err(Failure::new(ConnectionError::FramingError, words));
         }
         if self.sessions.contains_key(&channel) {

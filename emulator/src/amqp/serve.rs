@@ -23,9 +23,9 @@ use super::frame::{self, Kind};
 use super::sasl::{self, Plain, SaslError};
 use crate::accounts::Accounts;
 use crate::clock::Micros;
-use crate::config::Wire;
 use crate::hub::{Fault, GroupSeat, Hub};
-use crate::limits::Limits;
+use crate::profile::TokenExpiry;
+use crate::terms::Terms;
 
 /// How much is read from the socket at a time, at least.
 const READ: usize = 16 * 1024;
@@ -41,8 +41,7 @@ pub(crate) struct Server {
     pub(crate) tls: TlsAcceptor,
     pub(crate) accounts: Arc<Mutex<Accounts>>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) wire: Wire,
+    pub(crate) terms: Arc<Terms>,
 }
 
 /// Takes connections until `stop` completes; then closes them in good order, as far as their clients let it.
@@ -96,11 +95,13 @@ async fn serve(socket: TcpStream, peer: SocketAddr, server: Arc<Server>) {
         }
         Ok::<_, SaslError>((stream, input, admitted))
     };
-    let (stream, input, admitted) = match timeout(server.limits.auth_deadline, entered).await {
+    let (stream, input, admitted) = match timeout(server.terms.limits.auth_deadline, entered).await {
         Ok(Ok((stream, input, Some(admitted)))) => (stream, input, admitted),
         Ok(Ok((_, _, None))) => return,
         Ok(Err(error)) => return info!(%error, "connection ended before it was authenticated"),
-        Err(_) => return info!(deadline = ?server.limits.auth_deadline, "connection did not authenticate in time"),
+        Err(_) => {
+            return info!(deadline = ?server.terms.limits.auth_deadline, "connection did not authenticate in time");
+        }
     };
     match carry(stream, input, admitted, &server).await {
         Ok(()) => info!("connection over"),
@@ -171,8 +172,8 @@ where
     let clock = server.hub.clock();
     let Admitted { seat, until } = admitted;
     let wake = seat.wake();
-    let mut connection = Connection::new(seat, Arc::clone(&server.limits), server.wire.clone(), clock.now().mono);
-    if server.wire.close_on_token_expiry {
+    let mut connection = Connection::new(seat, Arc::clone(&server.terms), clock.now().mono);
+    if server.terms.profile.token_expiry == TokenExpiry::Closes {
         connection.end_at(until);
     }
     let (mut reader, mut writer) = tokio::io::split(stream);

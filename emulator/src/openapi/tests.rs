@@ -107,7 +107,7 @@ fn get(query: &str) -> Received {
 
 fn service() -> Service {
     let clock = Clock::start();
-    let platform = Platform::new(Arc::new(Limits::default()), [], 0, 1);
+    let platform = Platform::new(Arc::default(), [], 0, 1);
     let hub = Arc::new(Hub::new(clock, platform, crate::instances::single("g")));
     let blind =
         AccessKeyEntry { permissions: vec![Pattern::new("iot:sub")], ..AccessKeyEntry::new("blindid", "secret") };

@@ -9,11 +9,11 @@ use rand::rngs::SmallRng;
 use super::ClientKey;
 use super::log::Log;
 use crate::clock::Micros;
-use crate::limits::Limits;
+use crate::terms::Terms;
 
 #[derive(Debug)]
 pub(super) struct Depot {
-    pub(super) limits: Arc<Limits>,
+    pub(super) terms: Arc<Terms>,
     pub(super) log: Log,
     pub(super) rng: SmallRng,
     woken: Vec<ClientKey>,
@@ -21,9 +21,9 @@ pub(super) struct Depot {
 }
 
 impl Depot {
-    pub(super) fn new(limits: Arc<Limits>, id_base: u64, seed: u64) -> Self {
-        let log = Log::new(limits.fate_log_messages, id_base);
-        Self { limits, log, rng: SmallRng::seed_from_u64(seed), woken: Vec::new(), alarm: Micros::NEVER }
+    pub(super) fn new(terms: Arc<Terms>, id_base: u64, seed: u64) -> Self {
+        let log = Log::new(terms.limits.fate_log_messages, id_base);
+        Self { terms, log, rng: SmallRng::seed_from_u64(seed), woken: Vec::new(), alarm: Micros::NEVER }
     }
 
     /// `client` has something in its outbox.

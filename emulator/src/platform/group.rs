@@ -14,7 +14,7 @@ use super::figures::{ClientFigures, Figures, Meter};
 use super::log::{Event, Seq, State};
 use super::{ClientKey, Counts, Credit, GroupLimits, Outcome, Refusal};
 use crate::clock::{Micros, Now};
-use crate::limits::WithoutCredit;
+use crate::profile::Overflow;
 
 /// The window of the limit on connection attempts, in µs.
 const ATTEMPT_WINDOW_US: u64 = 60_000_000;
@@ -45,10 +45,10 @@ impl Group {
             clients: Vec::new(),
             waiting: VecDeque::new(),
             backlog: BinaryHeap::new(),
-            backlog_pace: Bucket::new(depot.limits.backlog_per_group, now),
+            backlog_pace: Bucket::new(depot.terms.limits.backlog_per_group, now),
             attempts: VecDeque::new(),
             counts: Counts::default(),
-            limits: GroupLimits::from(&*depot.limits),
+            limits: GroupLimits::from(&depot.terms.limits),
             consumed: Meter::default(),
             last_consumed_unix_ms: None,
             deleted: false,
@@ -93,7 +93,7 @@ impl Group {
             address,
             online_unix_ms: now.unix_us / 1_000,
             consumed: Meter::default(),
-            pace: Bucket::new(depot.limits.real_time_per_connection, now.mono),
+            pace: Bucket::new(depot.terms.limits.real_time_per_connection, now.mono),
             link: None,
         });
         self.counts.clients_peak = self.counts.clients_peak.max(self.clients.len() as u64);
@@ -115,7 +115,7 @@ impl Group {
     pub(super) fn detach(&mut self, serial: u64, depot: &mut Depot, now: Now) {
         let Some(client) = self.client(serial) else { return };
         let (name, Some(link)) = (client.name, client.link.take()) else { return };
-        let retry_at = now.mono.after(depot.limits.retry_after_link_loss);
+        let retry_at = now.mono.after(depot.terms.limits.retry_after_link_loss);
         for held in link.into_unsettled() {
             depot.log.record(held.seq, State::Backlog, Event::LinkLost, Some(name), now);
             self.set_back(held.seq, retry_at, "its link was lost", depot, now);
@@ -149,21 +149,21 @@ impl Group {
         } else if self.clients.iter().all(|client| client.link.is_none()) {
             self.set_back(seq, now.mono, "no client has a link", depot, now);
         } else {
-            match depot.limits.without_credit {
-                WithoutCredit::Wait => {
-                    let until = now.mono.after(depot.limits.real_time_wait);
+            match depot.terms.profile.without_credit {
+                Overflow::Wait => {
+                    let until = now.mono.after(depot.terms.limits.real_time_wait);
                     depot.log.record(seq, State::Waiting, Event::Waiting, None, now);
                     self.waiting.push_back((until, seq));
                     self.arm(depot, now.mono);
                 }
-                WithoutCredit::Backlog => self.fail_real_time(seq, depot, now),
+                Overflow::Backlog => self.fail_real_time(seq, depot, now),
             }
         }
     }
 
     /// A real-time message that nobody could take in time goes to the backlog, and is tried again after the retry time.
     fn fail_real_time(&mut self, seq: Seq, depot: &mut Depot, now: Now) {
-        let retry_at = now.mono.after(depot.limits.retry_after);
+        let retry_at = now.mono.after(depot.terms.limits.retry_after);
         self.set_back(seq, retry_at, "no client could take it in time", depot, now);
     }
 
@@ -190,7 +190,7 @@ impl Group {
             Outcome::Unspecified => (&mut self.counts.released, Event::Released("settled without an outcome")),
         };
         *counter += count;
-        let retry_at = now.mono.after(depot.limits.retry_after);
+        let retry_at = now.mono.after(depot.terms.limits.retry_after);
         for held in settled {
             if outcome == Outcome::Accepted {
                 depot.log.record(held.seq, State::Accepted, event, Some(name), now);
@@ -212,7 +212,7 @@ impl Group {
 
     /// Lets ACK timeouts pass and pushes what can be pushed.
     pub(super) fn tick(&mut self, depot: &mut Depot, now: Now) {
-        let retry_at = now.mono.after(depot.limits.retry_after);
+        let retry_at = now.mono.after(depot.terms.limits.retry_after);
         for index in 0..self.clients.len() {
             let name = self.clients[index].name;
             while let Some(held) = self.clients[index].link.as_mut().and_then(|link| link.expire(now.mono)) {
@@ -283,7 +283,7 @@ impl Group {
             }
             Lane::Backlog => "backlog",
         };
-        let deadline = now.mono.after(depot.limits.ack_timeout);
+        let deadline = now.mono.after(depot.terms.limits.ack_timeout);
         link.push(Held { seq, deadline, lane }, body);
         self.counts.pushed += 1;
         depot.log.record(seq, State::Unsettled, Event::Pushed(lane_name), Some(client.name), now);
@@ -295,9 +295,9 @@ impl Group {
         let Some(record) = depot.log.get(seq) else { return };
         if self.deleted {
             self.drop_message(seq, "the group was deleted", depot, now);
-        } else if record.published.mono.after(depot.limits.retention) <= now.mono {
+        } else if record.published.mono.after(depot.terms.limits.retention) <= now.mono {
             self.drop_message(seq, "older than the retention time", depot, now);
-        } else if self.counts.backlog >= depot.limits.backlog_capacity {
+        } else if self.counts.backlog >= depot.terms.limits.backlog_capacity {
             self.drop_message(seq, "the backlog is full", depot, now);
         } else {
             depot.log.record(seq, State::Backlog, Event::Backlogged(why), None, now);

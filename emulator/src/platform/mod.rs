@@ -30,6 +30,7 @@ use self::group::Group;
 use crate::clock::{Micros, Now};
 use crate::limits::Limits;
 use crate::message::{Draft, DraftId};
+use crate::terms::Terms;
 
 /// What a client answers for a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +58,48 @@ pub enum Refusal {
         limit: u32,
     },
     /// Too many attempts to connect in the last minute (PLATFORM.md 1.8).
+    /// The group was deleted meanwhile.
+    #[error("the consumer group is gone")]
+    NoGroup,
     #[error("more than {limit} connection attempts of the group in one minute")]
     TooManyAttempts {
         /// The limit.
         limit: u32,
     },
+}
+
+impl From<UnknownGroup> for Refusal {
+    fn from(_: UnknownGroup) -> Self {
+        Self::NoGroup
+    }
+}
+
+/// Where a client can be refused on its way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Its credentials are right, and SASL has no outcome yet.
+    Sasl,
+    /// Its Open has come.
+    Open,
+    /// It attaches its link.
+    Attach,
+}
+
+/// What the platform writes into its own log about clients (PLATFORM.md 1.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// One connection too many in the group.
+    Surplus = 9600,
+    /// The idle-time-out is not acceptable.
+    Heartbeat = 9601,
+    /// The platform closes the connection of its own accord.
+    Closed = 9602,
+    /// A delivery was not answered for in time.
+    AckTimeout = 9650,
+    /// A delivery was released.
+    Released = 9651,
+    /// A delivery was rejected.
+    Rejected = 9652,
 }
 
 /// The limits that one group may have for itself.
@@ -141,8 +179,13 @@ pub struct Platform {
 impl Platform {
     /// A platform with these groups. Message IDs are numbers from `id_base` on; `seed` decides the random dispatch.
     #[must_use]
-    pub fn new<'a>(limits: Arc<Limits>, groups: impl IntoIterator<Item = &'a str>, id_base: u64, seed: u64) -> Self {
-        let depot = Depot::new(limits, id_base, seed);
+    pub(crate) fn new<'a>(
+        terms: Arc<Terms>,
+        groups: impl IntoIterator<Item = &'a str>,
+        id_base: u64,
+        seed: u64,
+    ) -> Self {
+        let depot = Depot::new(terms, id_base, seed);
         let mut platform = Self {
             depot,
             groups: Vec::new(),
@@ -243,6 +286,11 @@ impl Platform {
         Ok(joined.map(|()| ClientKey { group: index, serial }))
     }
 
+    /// Writes a line about a client into the platform's own log.
+    pub fn note(&mut self, code: Code, client: ClientKey, words: &str, _now: Now) {
+        tracing::info!(code = code as u16, ?client, words, "cloud log");
+    }
+
     /// A client's connection is gone. What it held goes to the backlog.
     pub fn leave(&mut self, client: ClientKey, now: Now) {
         self.groups[client.group].leave(client.serial, &mut self.depot, now);
@@ -272,7 +320,7 @@ impl Platform {
     /// Publishes messages to `group`, in this order, and returns their IDs.
     pub fn publish(&mut self, group: &str, drafts: &[Draft], now: Now) -> Result<Vec<String>, UnknownGroup> {
         let index = self.index(group)?;
-        self.depot.arm(now.mono.after(self.depot.limits.retention));
+        self.depot.arm(now.mono.after(self.depot.terms.limits.retention));
         let published_ms = i64::try_from(now.unix_us / 1_000).unwrap_or(i64::MAX);
         let ids = drafts.iter().map(|draft| {
             let given = match &draft.id {
@@ -306,7 +354,7 @@ impl Platform {
             // What has left the log was settled for good.
             self.unretired = self.unretired.max(self.depot.log.first());
             let Some(record) = self.depot.log.get(self.unretired) else { break };
-            let due = record.published.mono.after(self.depot.limits.retention);
+            let due = record.published.mono.after(self.depot.terms.limits.retention);
             if due > now.mono {
                 self.depot.arm(due);
                 break;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::WithoutCredit;
+use crate::limits::Limits;
+use crate::profile::{Overflow, Profile};
+use crate::terms::Terms;
 
 const GROUP: &str = "g";
 const ID_BASE: u64 = 1_000;
@@ -22,9 +24,9 @@ struct World {
 }
 
 impl World {
-    fn new(limits: Limits) -> Self {
+    fn new(terms: impl Into<Terms>) -> Self {
         Self {
-            platform: Platform::new(Arc::new(limits), [GROUP, "other"], ID_BASE, 1),
+            platform: Platform::new(Arc::new(terms.into()), [GROUP, "other"], ID_BASE, 1),
             now: Micros::new(0),
             every: None,
         }
@@ -156,7 +158,10 @@ fn a_message_that_nobody_can_take_waits_a_little_and_then_is_retried_from_the_ba
 
 #[test]
 fn without_credit_can_mean_the_backlog_at_once() {
-    let mut world = World::new(Limits { without_credit: WithoutCredit::Backlog, ..Limits::default() });
+    let mut world = World::new(Terms {
+        profile: Profile { without_credit: Overflow::Backlog, ..Profile::default() },
+        ..Terms::default()
+    });
     world.attached("c", 0);
     world.publish(1);
     assert_eq!((world.counts().waiting, world.counts().backlog), (0, 1));

@@ -25,7 +25,7 @@ use super::client::{Client, identity};
 use super::{GROUP, draft, eventually, patient};
 use crate::config::{OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts, TrustEntry};
 use crate::openapi::oidc_tests::{RSA_PUBLIC_KEY, service_account_token};
-use crate::{Config, Emulator, Pattern, Wire};
+use crate::{Config, Emulator, Pattern, Profile, TokenExpiry};
 
 const ROLE: &str = "acs:ram::1000000000000001:role/sluice";
 const PROVIDER: &str = "acs:ram::1000000000000001:oidc-provider/cluster";
@@ -169,10 +169,10 @@ async fn a_service_accounts_token_opens_them_too() {
 }
 
 /// An emulator whose sessions last for a second and a half, and a session that has a client.
-async fn with_short_session(close_on_token_expiry: bool) -> (Emulator, AccessKey, Client) {
-    let wire = Wire { close_on_token_expiry, ..Wire::default() };
+async fn with_short_session(token_expiry: TokenExpiry) -> (Emulator, AccessKey, Client) {
+    let profile = Profile { token_expiry, ..Profile::default() };
     let sts = Sts { sessions_last: Some(Duration::from_millis(1_500)), ..Sts::default() };
-    let emulator = Emulator::start(Config { sts, wire, ..config() }).await.unwrap();
+    let emulator = Emulator::start(Config { sts, profile, ..config() }).await.unwrap();
     let (api, endpoint) = api(&emulator);
     loop {
         let session = api.ask(&endpoint, &key(), &assume()).await.unwrap().answer.key;
@@ -186,7 +186,7 @@ async fn with_short_session(close_on_token_expiry: bool) -> (Emulator, AccessKey
 
 #[tokio::test]
 async fn an_expired_token_opens_nothing_more_and_its_links_live_on() {
-    let (emulator, session, mut client) = with_short_session(false).await;
+    let (emulator, session, mut client) = with_short_session(TokenExpiry::LivesOn).await;
     let (api, endpoint) = api(&emulator);
     client.exchange_amqp_headers().await;
     client.send(0, &super::client::open(60_000)).await;
@@ -213,7 +213,7 @@ async fn an_expired_token_opens_nothing_more_and_its_links_live_on() {
 
 #[tokio::test]
 async fn or_it_closes_them_where_that_is_asked_for() {
-    let (_emulator, _, mut client) = with_short_session(true).await;
+    let (_emulator, _, mut client) = with_short_session(TokenExpiry::Closes).await;
     client.exchange_amqp_headers().await;
     client.send(0, &super::client::open(60_000)).await;
     assert!(matches!(client.receive().await, Performative::Open(_)));

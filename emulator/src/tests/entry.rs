@@ -11,8 +11,8 @@ use sluice_cloud::sign::{ConnectIdentity, SignMethod};
 use super::client::{Client, identity, open};
 use super::{emulator, patient};
 use crate::amqp::sasl::{AMQP_HEADER, SASL_HEADER};
-use crate::config::{TokenEntry, Wire};
-use crate::{Config, Emulator, Limits};
+use crate::config::TokenEntry;
+use crate::{Config, Emulator, Limits, OpenProperties, Profile};
 
 #[tokio::test]
 async fn every_sign_method_gets_in_with_the_right_secret() {
@@ -124,8 +124,8 @@ async fn an_idle_time_out_outside_the_platforms_range_is_refused() {
 
 #[tokio::test]
 async fn an_open_of_four_kilobytes_is_fine_in_both_directions() {
-    let wire = Wire { open_property_bytes: 4_096, ..Wire::default() };
-    let emulator = Emulator::start(Config { wire, ..Config::on_free_ports() }).await.unwrap();
+    let profile = Profile { open_properties: OpenProperties::Large, ..Profile::default() };
+    let emulator = Emulator::start(Config { profile, ..Config::on_free_ports() }).await.unwrap();
     let mut client = Client::authenticated(&emulator, "c").await;
     let mut large = open(60_000);
     large.properties = Some([(Symbol::from("note"), Value::String("x".repeat(4_096)))].into_iter().collect());

@@ -58,7 +58,7 @@ async fn a_security_token_of_2000_characters_connects() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_whose_open_has_4_kb_connects() {
-    let emulator = Emulator::start_with("wire: {openPropertyBytes: 4096}").unwrap();
+    let emulator = Emulator::start_with("profile: {openProperties: Large}").unwrap();
     let sidecar = Sidecar::start(Settings::for_emulator(&emulator).unwrap()).unwrap();
     one_message_flows(&emulator, &sidecar).await;
 }

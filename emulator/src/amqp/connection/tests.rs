@@ -9,7 +9,7 @@ use crate::tests::client::{attach, begin, open};
 struct QuietSeat;
 
 impl Seat for QuietSeat {
-    fn join(&mut self) -> Result<(), String> {
+    fn pass(&mut self, _: Door) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -27,6 +27,8 @@ impl Seat for QuietSeat {
         Vec::new()
     }
 
+    fn note(&mut self, _: Code, _: &str) {}
+
     fn leave(&mut self) {}
 }
 
@@ -42,7 +44,7 @@ fn just_before(seconds: u64) -> Micros {
 }
 
 fn authenticated() -> Connection<QuietSeat> {
-    Connection::new(QuietSeat, Arc::new(Limits::default()), Wire::default(), START)
+    Connection::new(QuietSeat, Arc::default(), START)
 }
 
 /// Opened at the start with an idle-time-out of a minute, with a session and, if wanted, a receiver link.

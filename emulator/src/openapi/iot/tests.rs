@@ -8,7 +8,6 @@ use crate::accounts::Accounts;
 use crate::clock::Micros;
 use crate::config::AccessKeyEntry;
 use crate::instances::{Quotas, Setup};
-use crate::limits::Limits;
 use crate::message::Draft;
 use crate::pattern::Pattern;
 use crate::platform::{ClientKey, Credit, Outcome};
@@ -38,7 +37,7 @@ impl Cloud {
         let setups = vec![setup("one", ACCOUNT), setup("two", ACCOUNT), setup("foreign", "2")];
         let instances = Instances::new(setups, quotas, 1, now.unix_us / 1_000);
         let addresses = instances.addresses();
-        let platform = Platform::new(Arc::new(Limits::default()), addresses.iter().map(String::as_str), 0, 1);
+        let platform = Platform::new(Arc::default(), addresses.iter().map(String::as_str), 0, 1);
         let reader =
             AccessKeyEntry { permissions: vec![Pattern::new("iot:Query*")], ..AccessKeyEntry::new("reader", "secret") };
         let accounts = Accounts::new(ACCOUNT, &[AccessKeyEntry::new("all", "secret"), reader], &[], vec![], vec![]);

@@ -1,0 +1,118 @@
+//! A connection's place in a group, as the protocol knows it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Hub, Mailbox};
+use crate::amqp::{Order, Seat};
+use crate::clock::Now;
+use crate::platform::{ClientKey, Code, Credit, Door, Outcome, Outgoing, Platform, Refusal};
+
+/// A connection's place in a group. It is given up when this is dropped.
+#[derive(Debug)]
+pub(crate) struct GroupSeat {
+    hub: Arc<Hub>,
+    group: String,
+    client_id: String,
+    address: SocketAddr,
+    /// Why there was no place to be had when it was attempted.
+    refused: Option<Refusal>,
+    wake: Arc<Notify>,
+    client: Option<ClientKey>,
+}
+
+impl GroupSeat {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        group: String,
+        client_id: String,
+        address: SocketAddr,
+        refused: Option<Refusal>,
+    ) -> Self {
+        Self { hub, group, client_id, address, refused, wake: Arc::new(Notify::new()), client: None }
+    }
+
+    /// Notified when there is something to fetch, or an order.
+    pub(crate) fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    fn call(&self, act: impl FnOnce(&mut Platform, ClientKey, Now)) {
+        if let Some(client) = self.client {
+            self.hub.with(|platform, now| act(platform, client, now));
+        }
+    }
+}
+
+impl Seat for GroupSeat {
+    fn pass(&mut self, door: Door) -> Result<(), Refusal> {
+        if door != Door::Open {
+            return Ok(());
+        }
+        if let Some(refusal) = self.refused.take() {
+            return Err(refusal);
+        }
+        let client = self.hub.with_state(|state, now| {
+            let joined = state.platform.join(&self.group, &self.client_id, self.address, now);
+            let client = joined.map_err(Refusal::from)??;
+            // In the same breath: a client that an order could miss must not be seen.
+            let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };
+            state.mailboxes.insert(client, mailbox);
+            Ok::<_, Refusal>(client)
+        })?;
+        self.client = Some(client);
+        Ok(())
+    }
+
+    fn attach(&mut self) {
+        self.call(|platform, client, _| platform.attach(client));
+    }
+
+    fn detach(&mut self) {
+        self.call(Platform::detach);
+    }
+
+    fn grant(&mut self, credit: Credit) {
+        self.call(|platform, client, now| platform.grant(client, credit, now));
+    }
+
+    fn settle(&mut self, first: u32, last: u32, outcome: Outcome) {
+        self.call(|platform, client, now| platform.settle(client, first, last, outcome, now));
+    }
+
+    fn fetch(&mut self, limit: usize, into: &mut VecDeque<Outgoing>) {
+        self.call(|platform, client, _| platform.take_outgoing(client, limit, into));
+    }
+
+    fn orders(&mut self) -> Vec<Order> {
+        let Some(client) = self.client else { return Vec::new() };
+        self.hub
+            .lock()
+            .mailboxes
+            .get_mut(&client)
+            .map(|mailbox| std::mem::take(&mut mailbox.orders))
+            .unwrap_or_default()
+    }
+
+    fn note(&mut self, code: Code, words: &str) {
+        self.call(|platform, client, now| platform.note(code, client, words, now));
+    }
+
+    fn leave(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.hub.with_state(|state, now| {
+                state.platform.leave(client, now);
+                state.mailboxes.remove(&client);
+            });
+        }
+    }
+}
+
+impl Drop for GroupSeat {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
