@@ -268,6 +268,11 @@ pub struct Policy {
     pub connect_attempts_per_minute: u32,
     #[prost(uint32, tag = "10")]
     pub client_slots: u32,
+    /// Changes whenever that changes which user names and passwords are made of: the keys, the instance, the signing method.
+    /// A sidecar whose link was refused for its credentials tries again at once then, and not in some minutes. It says
+    /// nothing else; 0 comes from an operator that does not tell.
+    #[prost(uint64, tag = "11")]
+    pub credentials_version: u64,
 }
 /// `spec.delivery`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
