@@ -172,8 +172,9 @@ pub struct Figures {
     #[prost(uint32, tag = "6")]
     pub streams: u32,
 }
-/// Asks for one connect attempt. The permit is of use for 5 seconds from the moment of sending this, by the sidecar's own
-/// clock; one that comes later is thrown away. There is no queue across streams: a new stream asks again.
+/// Asks for one connect attempt. The attempt must have reached the platform 5 seconds after the sending of this, by the
+/// sidecar's own clock: what is not written 4 seconds after it is given up, and a permit that comes later is thrown away.
+/// There is no queue across streams: a new stream asks again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PermitRequest {
     /// Counts the requests of a process, from 1.
