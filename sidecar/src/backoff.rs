@@ -39,6 +39,11 @@ impl Backoff {
     }
 }
 
+/// The wait after something was mended that refused credentials are made of. `dice` as above.
+pub fn soon(dice: f64) -> Duration {
+    FIRST.mul_f64(dice)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,8 @@ pub struct Orders<C> {
     pub connector: Option<Arc<C>>,
     /// How messages are handed to the application.
     pub policy: Policy,
+    /// Changes with what user names and passwords are made of: what was refused may be taken now.
+    pub credentials_version: u64,
 }
 
 /// What links there may be.
@@ -61,6 +63,7 @@ impl<C> Orders<C> {
     /// Orders that never change: so many links, always.
     pub fn fixed(connector: C, policy: Policy, links: u32) -> watch::Receiver<Arc<Self>> {
         let seat = Seating::Use { epoch: 1, slots: (0..links.max(1)).collect() };
-        watch::channel(Arc::new(Self { number: 1, seat, connector: Some(Arc::new(connector)), policy })).1
+        let connector = Some(Arc::new(connector));
+        watch::channel(Arc::new(Self { number: 1, seat, connector, policy, credentials_version: 0 })).1
     }
 }

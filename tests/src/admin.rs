@@ -65,7 +65,7 @@ pub enum BodySection {
     None,
 }
 
-/// What the emulator can be told to do to all of its connections.
+/// What the emulator can be told to do to its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Fault {
@@ -198,11 +198,20 @@ impl Admin {
 
     /// Injects a fault, and returns how many connections it met.
     pub fn inject(&self, fault: Fault) -> Result<usize> {
+        self.fault(&json!({"action": fault}))
+    }
+
+    /// The same for the connections of one group.
+    pub fn inject_into(&self, group: &str, fault: Fault) -> Result<usize> {
+        self.fault(&json!({"action": fault, "group": group}))
+    }
+
+    fn fault(&self, body: &Value) -> Result<usize> {
         #[derive(Deserialize)]
         struct Answer {
             affected: usize,
         }
-        let answer: Answer = self.post("faults", &json!({"action": fault}))?;
+        let answer: Answer = self.post("faults", body)?;
         Ok(answer.affected)
     }
 

@@ -19,7 +19,8 @@
 //! of a namespace run only on the kubelets of that namespace (the API server's `PodNodeSelector` sees to it), and what
 //! needs rights has [an account of its own](Account), so that the [audit log](audit::Audit) tells its requests apart. A
 //! test that stops the API server, or needs other times than Kubernetes' own, [starts one for itself](Cluster::start):
-//! 3 to 4 s. Another test process has another control plane; what they share are the programs (see [`crate::tools`]).
+//! 3 to 4 s. What goes on between one client and the API server is in the hands of a test that puts a [`Gate`] there.
+//! Another test process has another control plane; what they share are the programs (see [`crate::tools`]).
 //!
 //! # What is left out
 //! No kube-proxy and no DNS: what a Service selects is not reachable by its name or address. Pods have addresses of
@@ -36,6 +37,7 @@ pub mod audit;
 mod authority;
 mod control_plane;
 mod daemon;
+mod gate;
 pub mod kubelet;
 mod namespace;
 
@@ -60,6 +62,7 @@ use self::audit::Audit;
 use self::authority::{Authority, Login};
 use self::control_plane::ControlPlane;
 use self::daemon::Daemon;
+pub use self::gate::{Gate, Moment, Stopped};
 pub use self::namespace::Namespace;
 use crate::tools::{self, KubernetesFiles};
 use crate::{janitor, wait};
@@ -192,6 +195,11 @@ impl Cluster {
     /// An account of a ServiceAccount that exists, with its rights and no others.
     pub async fn account(&self, namespace: &str, name: &str) -> Result<Account> {
         Account::of(self, namespace, name).await
+    }
+
+    /// A gate between one client and the API server.
+    pub async fn gate(&self) -> Result<Gate> {
+        Gate::open(self).await
     }
 
     /// Ends the API server as a restart does: SIGTERM, upon which it takes no new connections, and SIGKILL 3 s later if

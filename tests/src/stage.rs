@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::cluster::kubelet::{self, Image, Images, Kubelet};
-use crate::cluster::{Account, Cluster, Namespace, Options, until};
+use crate::cluster::{Account, Cluster, Gate, Namespace, Options, until};
 use crate::emulator::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, INSTANCE};
 use crate::helm::Release;
 use crate::process::Process;
@@ -38,9 +38,13 @@ pub const BOUND: Duration = Duration::from_secs(180);
 
 /// The platform of the shared stage: a group for each test, figures of the moment.
 const SHARED_GROUPS: &str = "
-groups: [DEFAULT_GROUP, g-consume, g-change, g-rotate, g-wrong, g-role, g-oidc, g-roll, g-rights, g-shared, g-many, g-burst, g-idle, g-drain, g-words]
+groups: [DEFAULT_GROUP, g-consume, g-change, g-rotate, g-wrong, g-role, g-oidc, g-roll, g-rights, g-shared, g-many, g-burst, g-idle, g-drain, g-words,
+  g-manual, g-deleted-node, g-fenced-node, g-deleted-pod, g-moved-from, g-moved-to, g-left, g-broken, g-whole]
 openApi: {figuresEvery: 0s, callsPerSecond: 100}
 ";
+
+/// What operators log if a test does not say.
+const LOG: &str = "info,sluice_operator=debug";
 
 /// How many replicas of the operator a stage has places for.
 const REPLICAS: usize = 2;
@@ -123,19 +127,24 @@ impl Stage {
     /// Starts a replica of the operator, 0 or 1, with the arguments of the chart's Deployment, and waits until it serves.
     /// The webhook is that of replica 0.
     pub async fn operator(&self, replica: usize) -> Result<Operator> {
-        self.operator_that_logs(replica, "info,sluice_operator=debug").await
+        self.operator_that_logs(replica, LOG).await
     }
 
     /// The same with another `SLUICE_LOG`.
     pub async fn operator_that_logs(&self, replica: usize, log: &str) -> Result<Operator> {
-        let operator = self.start_operator(replica, log).await?;
-        if replica == 0 {
-            self.webhook_is_trusted().await?;
-        }
-        Ok(operator)
+        self.start_operator(replica, log, self.account.kubeconfig()).await
     }
 
-    async fn start_operator(&self, replica: usize, log: &str) -> Result<Operator> {
+    /// The same with all that it asks of the API server going through a gate.
+    pub async fn operator_behind(&self, gate: &Gate, replica: usize) -> Result<Operator> {
+        let mut kubeconfig: Value = serde_json::from_slice(&fs::read(self.account.kubeconfig())?)?;
+        kubeconfig["clusters"][0]["cluster"] = json!({"server": gate.url()});
+        let path = self.directory().join("gate.kubeconfig");
+        fs::write(&path, kubeconfig.to_string())?;
+        self.start_operator(replica, LOG, &path).await
+    }
+
+    async fn start_operator(&self, replica: usize, log: &str, kubeconfig: &Path) -> Result<Operator> {
         let place = self.places.get(replica).context("there is no place for this replica")?;
         let deployments: Api<Deployment> = Api::namespaced(self.cluster.client().await?, SYSTEM);
         let installed = deployments.get(RELEASE).await?;
@@ -156,10 +165,13 @@ impl Stage {
         }
         command.args(["--certificate-name", "127.0.0.1", "--identity", &format!("operator-{replica}")]);
         command.args(["--namespace", SYSTEM]);
-        command.env("KUBECONFIG", self.account.kubeconfig()).env("SLUICE_LOG", log);
+        command.env("KUBECONFIG", kubeconfig).env("SLUICE_LOG", log);
         let mut process = Process::spawn(format!("operator {replica}"), &mut command)?;
         let line = process.next_line(BOUND)?;
         let ready: Ready = serde_json::from_str(&line).with_context(|| format!("the operator printed: {line}"))?;
+        if replica == 0 {
+            self.webhook_is_trusted().await?;
+        }
         Ok(Operator { process, admin: ready.admin })
     }
 
@@ -198,10 +210,7 @@ impl Stage {
         namespace.create::<Secret>(secret).await?;
         let authority = fs::read_to_string(self.emulator.authority())?;
         namespace.create::<ConfigMap>(json!({"metadata": {"name": "iot-ca"}, "data": {"ca.crt": authority}})).await?;
-        let images = Images::new()
-            .with("sluice-sidecar", Image::program(binaries::sidecar()?).with_variable("SLUICE_LOG", "info"))
-            .with("application", Image::program(binaries::example()?));
-        let kubelet = namespace.kubelet_with(images, options).await?;
+        let kubelet = namespace.kubelet_with(images()?, options).await?;
         Ok(Plant { stage: self, namespace, kubelet })
     }
 
@@ -265,6 +274,11 @@ pub struct Plant<'stage> {
 }
 
 impl Plant<'_> {
+    /// One more kubelet for the pods of this namespace.
+    pub async fn another_kubelet(&self) -> Result<Kubelet> {
+        self.namespace.kubelet(images()?).await
+    }
+
     /// A `ConsumerGroup` of this name for a group of the emulator.
     pub fn document(&self, name: &str, group_id: &str) -> Result<Value> {
         Ok(json!({
@@ -352,6 +366,13 @@ impl Plant<'_> {
     pub fn client(&self) -> Client {
         self.namespace.client()
     }
+}
+
+/// The images that pods of a stage are made of.
+fn images() -> Result<Images> {
+    Ok(Images::new()
+        .with("sluice-sidecar", Image::program(binaries::sidecar()?).with_variable("SLUICE_LOG", "info"))
+        .with("application", Image::program(binaries::example()?)))
 }
 
 /// Whether Kubernetes counts a pod as ready, and it is not about to go.

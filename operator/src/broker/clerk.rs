@@ -131,8 +131,8 @@ pub(super) struct Stream {
     /// When it last had something to report about load.
     pub(super) figures: Option<crate::scaling::PodFigures>,
     outlet: Outlet,
-    /// The policy that it was told.
-    policy: Option<Arc<v1::Policy>>,
+    /// The policy that it was told, but for the credentials' version, and that.
+    policy: Option<(Arc<v1::Policy>, u64)>,
     /// What its last permit was signed with.
     signed: Option<Signed>,
     /// The grant that it was told to leave.

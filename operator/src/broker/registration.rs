@@ -96,6 +96,7 @@ fn policy(group: &Validated) -> v1::Policy {
         readiness: readiness.into(),
         connect_attempts_per_minute: spec.limits.connect_attempts_per_minute,
         client_slots: spec.limits.client_slots,
+        ..v1::Policy::default()
     }
 }
 

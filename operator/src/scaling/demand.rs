@@ -144,9 +144,10 @@ fn awake(policy: &Policy, situation: &Situation, crowd: &Crowd, backlog: Option<
                 wish = (
                     pods,
                     format!(
-                        "a backlog of {} drains at {}/s only with {pods} pods",
+                        "a backlog of {} drains at {}/s only with {}",
                         backlog.messages,
-                        backlog.wanted_rate(policy)
+                        backlog.wanted_rate(policy),
+                        pods_of(pods)
                     ),
                 );
             }

@@ -172,8 +172,9 @@ pub struct Figures {
     #[prost(uint32, tag = "6")]
     pub streams: u32,
 }
-/// Asks for one connect attempt. The permit is of use for 5 seconds from the moment of sending this, by the sidecar's own
-/// clock; one that comes later is thrown away. There is no queue across streams: a new stream asks again.
+/// Asks for one connect attempt. The attempt must have reached the platform 5 seconds after the sending of this, by the
+/// sidecar's own clock: what is not written 4 seconds after it is given up, and a permit that comes later is thrown away.
+/// There is no queue across streams: a new stream asks again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PermitRequest {
     /// Counts the requests of a process, from 1.
@@ -268,6 +269,11 @@ pub struct Policy {
     pub connect_attempts_per_minute: u32,
     #[prost(uint32, tag = "10")]
     pub client_slots: u32,
+    /// Changes whenever that changes which user names and passwords are made of: the keys, the instance, the signing method.
+    /// A sidecar whose link was refused for its credentials tries again at once then, and not in some minutes. It says
+    /// nothing else; 0 comes from an operator that does not tell.
+    #[prost(uint64, tag = "11")]
+    pub credentials_version: u64,
 }
 /// `spec.delivery`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

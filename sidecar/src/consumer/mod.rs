@@ -109,6 +109,8 @@ pub struct Consumer<C: Connect, P: Permits> {
     /// The number of the orders followed last.
     followed: u64,
     connector: Option<Arc<C>>,
+    /// Of the orders followed last.
+    credentials_version: u64,
     permits: Arc<P>,
     /// One for each client slot held.
     uplinks: Vec<Uplink<C::Source>>,
@@ -168,6 +170,7 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             orders,
             followed: 0,
             connector: None,
+            credentials_version: 0,
             permits: Arc::new(permits),
             uplinks: Vec::new(),
             first: 0,

@@ -19,6 +19,9 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         let orders = Arc::clone(&self.orders.borrow_and_update());
         self.connector.clone_from(&orders.connector);
         self.take_policy(&orders.policy);
+        if std::mem::replace(&mut self.credentials_version, orders.credentials_version) != orders.credentials_version {
+            self.try_refused_again(now);
+        }
         let present = self.uplinks.first().map(|uplink| uplink.place.epoch);
         let wanted = orders.seat.epoch();
         self.standing_by = match &orders.seat {

@@ -194,7 +194,8 @@ impl World {
     }
 
     fn seated(platform: Platform, policy: Policy, seat: Seating) -> Self {
-        let first = Orders { number: 1, seat, connector: Some(Arc::new(platform.clone())), policy };
+        let first =
+            Orders { number: 1, seat, connector: Some(Arc::new(platform.clone())), policy, credentials_version: 1 };
         let (orders, ordered) = watch::channel(Arc::new(first));
         let (consumer, handle, status) = Consumer::new(FreePermits, ordered, LeaseId(1), Metrics::default());
         let (shutdown, stop) = watch::channel(None);
@@ -203,9 +204,24 @@ impl World {
 
     /// Gives other orders.
     fn order(&self, seat: Seating, policy: Policy) {
-        let number = self.orders.borrow().number + 1;
+        let (number, credentials_version) = {
+            let before = self.orders.borrow();
+            (before.number + 1, before.credentials_version)
+        };
         let connector = Some(Arc::new(self.platform.clone()));
-        self.orders.send_replace(Arc::new(Orders { number, seat, connector, policy }));
+        self.orders.send_replace(Arc::new(Orders { number, seat, connector, policy, credentials_version }));
+    }
+
+    /// The same orders, with other credentials.
+    fn renew_credentials(&self) {
+        let before = Arc::clone(&self.orders.borrow());
+        self.orders.send_replace(Arc::new(Orders {
+            number: before.number + 1,
+            seat: before.seat.clone(),
+            connector: before.connector.clone(),
+            policy: before.policy.clone(),
+            credentials_version: before.credentials_version + 1,
+        }));
     }
 
     async fn attach(&self, client_id: &str) -> Result<Application, Status> {
@@ -548,6 +564,27 @@ async fn refused_credentials_are_said_aloud_and_tried_again_slowly() {
     assert_eq!(world.platform.attempts(), 1);
     sleep(Duration::from_secs(120)).await;
     assert_eq!(world.platform.attempts(), 2);
+    // Whoever mends them does not have to wait, and needs to change nothing else.
+    world.renew_credentials();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.platform.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_credentials_hasten_nobody_who_was_not_refused() {
+    let platform = Platform::default();
+    for _ in 0..100 {
+        platform.refuse(ConnectError::Amqp(lost("the peer is gone")));
+    }
+    let world = World::new(platform, Policy::default());
+    let _application = world.attach("a").await.unwrap();
+    sleep(Duration::from_secs(200)).await;
+    let before = world.platform.attempts();
+    for _ in 0..20 {
+        world.renew_credentials();
+        settle_down().await;
+    }
+    assert_eq!(world.platform.attempts(), before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use super::status::LinkPhase;
 use super::{Consumer, IDLE, Unwritten};
 use crate::amqp::engine::Incoming;
 use crate::amqp::fault::{Fault, Renew};
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 use crate::clock;
 use crate::ledger::LinkEpoch;
 use crate::permit::{Permits, Place};
@@ -115,6 +115,15 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
         let phase = if renew == Renew::Credentials { LinkPhase::Down } else { LinkPhase::Connecting };
         self.announce(place, phase, reason.to_string());
         now + wait
+    }
+
+    /// What refused credentials were made of has changed: nobody has to wait for the next probe.
+    pub(super) fn try_refused_again(&mut self, now: Instant) {
+        for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.phase == LinkPhase::Down) {
+            if let Link::Waiting(next) | Link::Closing(_, Some(next)) = &mut uplink.link {
+                *next = (now + backoff::soon(rand::random())).min(*next);
+            }
+        }
     }
 
     /// A link is lost. The next one is not opened before this one is closed: the platform would count both.

@@ -84,7 +84,8 @@ pub struct Told {
 /// until the broker says another.
 pub fn prepare<C>(policy: Policy) -> (Desk<C>, watch::Receiver<Arc<Orders<C>>>, BrokerPermits) {
     let seat = Seating::StandBy { reason: AWAY.to_owned() };
-    let (orders, ordered) = watch::channel(Arc::new(Orders { number: 1, seat, connector: None, policy }));
+    let (orders, ordered) =
+        watch::channel(Arc::new(Orders { number: 1, seat, connector: None, policy, credentials_version: 0 }));
     let (permits, asks) = BrokerPermits::new();
     (Desk { orders, asks }, ordered, permits)
 }
@@ -308,14 +309,17 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
         let policy = self.terms.as_ref().map(|terms| &terms.delivery);
         let before = Arc::clone(&self.desk.orders.borrow());
         let policy = policy.unwrap_or(&before.policy).clone();
+        let credentials_version = self.terms.as_ref().map_or(0, |terms| terms.credentials_version);
         let same_connector = match (&self.connector, &before.connector) {
             (Some(now), Some(before)) => Arc::ptr_eq(now, before),
             (None, None) => true,
             _ => false,
         };
-        if seat != before.seat || policy != before.policy || !same_connector {
+        let same_credentials = credentials_version == before.credentials_version;
+        if seat != before.seat || policy != before.policy || !same_connector || !same_credentials {
             let (number, connector) = (before.number + 1, self.connector.clone());
-            self.desk.orders.send_replace(Arc::new(Orders { number, seat, connector, policy }));
+            let orders = Orders { number, seat, connector, policy, credentials_version };
+            self.desk.orders.send_replace(Arc::new(orders));
         }
     }
 

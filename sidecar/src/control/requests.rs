@@ -1,15 +1,18 @@
 //! The permits that were asked for and have not come. Pure.
 //!
-//! A permit is of use for [`LAPSE`] from the moment of asking, by the sidecar's own clock: an attempt that has not reached
-//! the platform by then is given up. So whatever pause the broker, the network or this process suffers, the platform sees an
-//! attempt at most that long after its permit was entered in the broker's log.
+//! A permit is of use for [`WRITTEN_WITHIN`] from the moment of asking, by the sidecar's own clock: an attempt that has not
+//! been written by then is given up, and what is written last has a second to get there. So whatever pause the broker or
+//! this process suffers, the platform sees an attempt at most [`LAPSE`] after its permit was entered in the broker's log.
 
 use std::time::Duration;
 
 use super::time::Time;
 
-/// How long a permit is of use, from the moment at which it was asked for.
+/// By when an attempt has reached the platform, from the moment at which its permit was asked for.
 pub const LAPSE: Duration = Duration::from_secs(5);
+
+/// By when it is written, or given up.
+pub const WRITTEN_WITHIN: Duration = Duration::from_secs(4);
 
 /// One that has not been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,18 +44,17 @@ impl Requests {
         self.last
     }
 
-    /// An answer has come, be it yes or no: the slot it is for, and until when an attempt may reach the platform. `None` if it comes too
-    /// late, or was not asked for.
+    /// An answer has come, be it yes or no: the slot it is for, and until when an attempt may be written. `None` if
+    /// it was not asked for, or comes too late: the request is left to lapse.
     pub fn answered(&mut self, at: Time, id: u64) -> Option<(u32, Time)> {
-        let place = self.open.iter().position(|open| open.id == id)?;
+        let place = self.open.iter().position(|open| open.id == id && at < open.sent + WRITTEN_WITHIN)?;
         let open = self.open.swap_remove(place);
-        let until = open.sent + LAPSE;
-        (at < until).then_some((open.slot, until))
+        Some((open.slot, open.sent + WRITTEN_WITHIN))
     }
 
     /// The slots whose requests were not answered in time; they count no more.
     pub fn lapsed(&mut self, at: Time) -> Vec<u32> {
-        let over = |open: &Open| open.sent + LAPSE <= at;
+        let over = |open: &Open| open.sent + WRITTEN_WITHIN <= at;
         let lapsed = self.open.iter().filter(|open| over(open)).map(|open| open.slot).collect();
         self.open.retain(|open| !over(open));
         lapsed
@@ -65,7 +67,7 @@ impl Requests {
 
     /// When the first of them lapses.
     pub fn wake_at(&self) -> Option<Time> {
-        self.open.iter().map(|open| open.sent + LAPSE).min()
+        self.open.iter().map(|open| open.sent + WRITTEN_WITHIN).min()
     }
 }
 
@@ -76,16 +78,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permit_is_of_use_for_five_seconds_from_the_asking() {
+    fn a_permit_is_of_use_for_four_seconds_from_the_asking() {
         let mut requests = Requests::new();
         let (first, second) = (requests.ask(Time(0), 1), requests.ask(Time(1_000), 2));
-        assert_eq!((first, second, requests.wake_at()), (1, 2, Some(Time(5_000))));
-        assert_eq!(requests.answered(Time(4_999), first), Some((1, Time(5_000))));
-        assert_eq!(requests.answered(Time(4_999), first), None, "one answer is enough");
-        assert_eq!(requests.answered(Time(6_000), second), None);
+        assert_eq!((first, second, requests.wake_at()), (1, 2, Some(Time(4_000))));
+        assert_eq!(requests.answered(Time(3_999), first), Some((1, Time(4_000))));
+        assert_eq!(requests.answered(Time(3_999), first), None, "one answer is enough");
+        assert_eq!(requests.answered(Time(5_000), second), None);
         let third = requests.ask(Time(7_000), 2);
-        assert_eq!(requests.lapsed(Time(12_000)), [2]);
-        assert_eq!(requests.answered(Time(12_000), third), None);
+        assert_eq!(requests.lapsed(Time(11_000)), [2]);
+        assert_eq!(requests.answered(Time(11_000), third), None);
+    }
+
+    #[test]
+    fn a_request_whose_answer_is_heard_too_late_lapses_as_one_without() {
+        let mut requests = Requests::new();
+        let id = requests.ask(Time(0), 1);
+        // A process that stood still finds the answer and the end of its time together.
+        assert_eq!(requests.answered(Time(4_000), id), None);
+        assert_eq!(requests.lapsed(Time(4_000)), [1]);
     }
 
     proptest! {
@@ -111,7 +122,7 @@ mod tests {
                     _ => if let Some((slot, until)) = requests.answered(at, id) {
                         let (asked, asked_at) = sent.remove(&id).expect("it was asked for, and not answered yet");
                         prop_assert_eq!(asked, slot);
-                        prop_assert!(at < until && until == asked_at + LAPSE);
+                        prop_assert!(at < until && until == asked_at + WRITTEN_WITHIN);
                     },
                 }
             }

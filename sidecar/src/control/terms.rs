@@ -23,6 +23,8 @@ pub struct Terms {
     pub connect_attempts_per_minute: u32,
     /// `limits.clientSlots`
     pub client_slots: u32,
+    /// Changes with what user names and passwords are made of.
+    pub credentials_version: u64,
 }
 
 /// Where links go, and how.
@@ -107,6 +109,7 @@ impl Terms {
             readiness,
             connect_attempts_per_minute: policy.connect_attempts_per_minute,
             client_slots: policy.client_slots,
+            credentials_version: policy.credentials_version,
         })
     }
 }

@@ -34,6 +34,7 @@ async fn a_wrong_secret_is_said_in_the_platforms_words_and_tried_no_oftener_than
     let secrets: Api<Secret> = plant.namespace.api();
     secrets.patch("wrong", &PatchParams::default(), &Patch::Merge(right)).await.unwrap();
     plant.condition("telemetry", "CredentialsValid", "True").await.unwrap();
+    plant.condition("telemetry", "Ready", "True").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,7 +79,7 @@ async fn a_rotation_loses_nothing() {
     plant.condition("telemetry", "CredentialsValid", "True").await.unwrap();
     // A link that is lost now comes up with the new key.
     let before = admin.group("g-rotate").unwrap().connect_attempts;
-    admin.inject(Fault::Drop).unwrap();
+    admin.inject_into("g-rotate", Fault::Drop).unwrap();
     until("the link is back", BOUND, || async {
         let counts = admin.group("g-rotate")?;
         Ok((counts.clients == 1 && counts.connect_attempts > before).then_some(()))

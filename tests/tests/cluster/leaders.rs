@@ -6,7 +6,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use sluice_tests::admin::NewMessage;
+use sluice_operator::slots::{ALONE_AFTER, PING_EVERY};
+use sluice_tests::admin::{Fault, NewMessage};
 use sluice_tests::cluster::until;
 use sluice_tests::stage::{BOUND, Plant, Stage};
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,17 @@ async fn all_accepted(plant: &Plant<'_>) {
     until("everything is accepted", BOUND, || async {
         let counts = admin.group(GROUP)?;
         Ok((counts.accepted == counts.published && counts.unsettled == 0).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until both links are up, after so many attempts in all.
+async fn links_are_back(plant: &Plant<'_>, attempts: u64) {
+    let admin = plant.stage.emulator.admin();
+    until("the links are back", BOUND, || async {
+        let counts = admin.group(GROUP)?;
+        Ok((counts.clients == 2 && counts.connect_attempts >= attempts).then_some(()))
     })
     .await
     .unwrap();
@@ -62,7 +74,7 @@ async fn an_operator_that_is_killed_while_it_grants_hands_no_slot_out_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_operators_one_leads_and_the_other_takes_over() {
+async fn of_two_operators_one_leads_the_other_takes_over_and_without_both_sidecars_go_on() {
     let stage = Stage::set(PLATFORM).await.unwrap();
     let first = stage.operator(0).await.unwrap();
     let second = stage.operator(1).await.unwrap();
@@ -86,6 +98,30 @@ async fn of_two_operators_one_leads_and_the_other_takes_over() {
     .await
     .unwrap();
     assert_eq!(stage.emulator.admin().group(GROUP).unwrap().connect_attempts, attempts, "no link was made anew");
+    assert_eq!(plant.holders(GROUP).await.unwrap().len(), 2);
+
+    // The other one dies as well, and then the links are lost: nobody is there to permit new ones.
+    drop(alive);
+    let died = Instant::now();
+    let admin = stage.emulator.admin();
+    assert_eq!(admin.inject(Fault::Drop).unwrap(), 2);
+    publish(&plant, 100);
+    links_are_back(&plant, attempts + 2).await;
+    // They have last heard of it at most one ping before its death.
+    assert!(died.elapsed() + PING_EVERY >= ALONE_AFTER, "{:?}", died.elapsed());
+    all_accepted(&plant).await;
+    assert_eq!(admin.group(GROUP).unwrap().connect_attempts, attempts + 2);
+    // Each has its share of the attempts, one a minute, and has used it.
+    assert_eq!(admin.inject(Fault::Drop).unwrap(), 2);
+    let lost = Instant::now();
+    let _back = stage.operator(0).await.unwrap();
+    links_are_back(&plant, attempts + 4).await;
+    assert!(lost.elapsed() >= Duration::from_secs(50), "{:?}", lost.elapsed());
+    publish(&plant, 10);
+    all_accepted(&plant).await;
+    let counts = admin.group(GROUP).unwrap();
+    assert_eq!(counts.clients_peak, 2, "{counts:?}");
+    assert!(counts.connect_attempts_peak_per_minute <= 4, "{counts:?}");
     assert_eq!(plant.holders(GROUP).await.unwrap().len(), 2);
 }
 

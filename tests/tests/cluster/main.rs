@@ -21,8 +21,12 @@ mod harness {
     mod workload;
 }
 mod leaders;
+mod manual;
+mod moments;
+mod nodes;
 mod rollout;
 mod scale;
 mod scaling;
+mod slots;
 mod webhook;
 mod words;

@@ -64,11 +64,10 @@ impl World {
         None
     }
 
-    /// An attempt is made: none may be too many.
-    pub(crate) fn attempt(&mut self, scene: &Scene) {
-        let now = self.now;
-        self.attempts.push_back(now);
-        let within = self.attempts.iter().filter(|at| now - **at < MINUTE_MS).count();
+    /// The platform sees an attempt: none may be too many.
+    pub(crate) fn attempt(&mut self, scene: &Scene, at: u64) {
+        self.attempts.push_back(at);
+        let within = self.attempts.iter().filter(|before| at - **before < MINUTE_MS).count();
         if within > usize::try_from(scene.attempts).unwrap() && self.broken.is_none() {
             self.broken = Some(format!("{within} attempts in a minute, and {} are allowed", scene.attempts));
         }

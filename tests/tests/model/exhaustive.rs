@@ -115,6 +115,7 @@ pub(crate) fn slots(faults: u8, ticks: u8, sabotage: Option<Sabotage>) -> Bounde
         most_pods: 5,
         per_pod: [1, 1],
         permits: false,
+        watches: sabotage.is_none(),
         batched: false,
         sabotage,
     };

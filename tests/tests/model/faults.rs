@@ -11,6 +11,11 @@ pub(crate) enum Fault {
     /// It is cut off from the API server; or not any more.
     Deafen(usize),
     Undeafen(usize),
+    /// Its watch of pods falls silent; or all pods are listed anew, and it goes on.
+    Blind(usize),
+    Sighted(usize),
+    /// A list that is old, or a label taken off and put on again: one of the pods is not shown although it is there.
+    Overlook(usize, usize),
     /// This call stays on the way, and is given up. Of a write nobody knows whether it will be carried out.
     HoldCall(usize),
     /// It is carried out, and the answer is lost.
@@ -59,6 +64,7 @@ impl Fault {
         matches!(
             self,
             Self::Undeafen(_)
+                | Self::Sighted(_)
                 | Self::ReleaseStream(_)
                 | Self::Release(_)
                 | Self::Rejoin(_)
@@ -80,6 +86,13 @@ impl World {
                 faults.push(if operator.deaf { Fault::Undeafen(number) } else { Fault::Deafen(number) });
             } else if operator.deaf {
                 faults.push(Fault::Undeafen(number));
+            }
+            if scene.watches && operator.blind {
+                faults.push(Fault::Sighted(number));
+            } else if scene.watches && operator.term.is_some() && !operator.deaf {
+                faults.push(Fault::Blind(number));
+                let there = operator.pods.keys().filter(|place| self.pods[**place].exists);
+                faults.extend(there.map(|place| Fault::Overlook(number, *place)));
             }
         }
         for (place, call) in self.calls.iter().enumerate() {
@@ -130,15 +143,24 @@ impl World {
     /// It happens.
     pub(crate) fn suffer(&mut self, scene: &Scene, fault: Fault) {
         match fault {
-            Fault::CrashOperator(number) => self.end_term(number),
+            Fault::CrashOperator(number) => {
+                self.end_term(number);
+                self.operators[number].blind = false;
+                self.operators[number].pods.clear();
+                self.list(scene, number);
+            }
             Fault::Deafen(number) => self.operators[number].deaf = true,
             Fault::Undeafen(number) => {
                 self.operators[number].deaf = false;
-                for place in 0..self.pods.len() {
-                    self.inform_one(number, place);
-                }
+                self.list(scene, number);
                 self.turn(scene, number);
             }
+            Fault::Blind(number) => self.operators[number].blind = true,
+            Fault::Sighted(number) => {
+                self.operators[number].blind = false;
+                self.list(scene, number);
+            }
+            Fault::Overlook(number, place) => self.miss(scene, number, place),
             Fault::HoldCall(place) => self.calls[place].held = true,
             Fault::LoseAnswer(place) => {
                 self.carry_out(scene, place);
@@ -151,9 +173,9 @@ impl World {
             Fault::HoldStream(id) => self.hold(id, true),
             Fault::ReleaseStream(id) => self.hold(id, false),
             Fault::DropStream(id) => self.hang_up_sidecar(scene, id),
-            Fault::Crash(place) => self.kill(place),
+            Fault::Crash(place) => self.kill(scene, place, self.now),
             Fault::End(place) => {
-                self.kill(place);
+                self.kill(scene, place, self.now);
                 self.pods[place].ended = true;
                 self.inform(scene, place);
             }
@@ -177,7 +199,7 @@ impl World {
             }
             Fault::CutOff(place) => {
                 self.pods[place].cut_off = true;
-                self.drop_links(place);
+                self.drop_links(place, self.now);
                 self.settle(scene, place);
             }
             Fault::Rejoin(place) => {

@@ -1,5 +1,5 @@
-//! Schedules by chance: 64 slots, real milliseconds, faults of every kind in any number, and in the end all is mended and
-//! everybody who waits must come to a slot.
+//! Schedules by chance: 64 slots, real milliseconds, faults of every kind in any number, attempts that take as long as they
+//! may, and in the end all is mended and everybody who waits must come to a slot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +27,17 @@ pub(crate) fn wide(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> 
     let per_pod = if chance.random_bool(0.2) { [1, 2] } else { [1, 1] };
     // The limit is often narrower than need be, so that what goes beyond it shows.
     let attempts = [95, 64, 20, 128, 40].choose(&mut chance).copied().unwrap();
-    let scene = Scene { slots: SLOTS, attempts, pods, most_pods: 400, per_pod, permits: true, batched: true, sabotage };
+    let scene = Scene {
+        slots: SLOTS,
+        attempts,
+        pods,
+        most_pods: 400,
+        per_pod,
+        permits: true,
+        watches: true,
+        batched: true,
+        sabotage,
+    };
     let wildness = [0.02, 0.1, 0.3].choose(&mut chance).copied().unwrap();
     schedule(seed, &scene, &mut chance, wildness)
 }
@@ -39,15 +49,41 @@ pub(crate) fn narrow(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String
     let slots = [1, 2, 3, 8].choose(&mut chance).copied().unwrap();
     let attempts = chance.random_range(2..12);
     let pods = usize::try_from(slots).unwrap() + chance.random_range(0..3);
-    let scene = Scene { slots, attempts, pods, most_pods: 30, per_pod: [1, 1], permits: true, batched: true, sabotage };
+    let scene = Scene {
+        slots,
+        attempts,
+        pods,
+        most_pods: 30,
+        per_pod: [1, 1],
+        permits: true,
+        watches: true,
+        batched: true,
+        sabotage,
+    };
     let wildness = [0.05, 0.2, 0.5].choose(&mut chance).copied().unwrap();
     schedule(seed, &scene, &mut chance, wildness)
 }
+
+/// How likely what can happen does, each time that it could.
+#[derive(Clone, Copy)]
+pub(crate) struct Odds {
+    /// That an attempt reaches the platform.
+    reach: f64,
+    /// That a sidecar hears that its link stands.
+    hear: f64,
+    /// Everything else.
+    any: f64,
+}
+
+/// All goes on at once.
+pub(crate) const WELL: Odds = Odds { reach: 1.0, hear: 1.0, any: 1.0 };
 
 fn schedule(seed: u64, scene: &Scene, chance: &mut SmallRng, wildness: f64) -> Result<(), String> {
     let mut world = World::new(scene);
     let begun = world.now;
     let narrow = scene.slots < SLOTS;
+    let mut slowness = || [1.0, 1.0, 0.3, 0.05].choose(chance).copied().unwrap();
+    let odds = Odds { reach: slowness(), hear: slowness(), any: 0.9 };
     let verdict = |world: &World| match &world.broken {
         Some(broken) => Err(format!("seed {seed}, {} ms: {broken}", world.now - begun)),
         None => Ok(()),
@@ -55,7 +91,7 @@ fn schedule(seed: u64, scene: &Scene, chance: &mut SmallRng, wildness: f64) -> R
     while world.now < begun + TROUBLE_MS {
         let dt =
             if chance.random_bool(0.1) { chance.random_range(5_000..20_000) } else { chance.random_range(50..3_000) };
-        pass(&mut world, scene, chance, 0.9, dt);
+        pass(&mut world, scene, chance, odds, dt);
         if chance.random_bool(wildness) {
             for _ in 0..chance.random_range(1..if narrow { 3 } else { 8 }) {
                 let faults = world.faults(scene);
@@ -72,18 +108,20 @@ fn schedule(seed: u64, scene: &Scene, chance: &mut SmallRng, wildness: f64) -> R
         }
         verdict(&world)?;
     }
-    mend(&mut world, scene);
+    // A watch that stays silent does not keep the world from being well.
+    let listed = chance.random_bool(0.5);
+    mend(&mut world, scene, listed);
     // With a narrow limit it takes its time until everybody has made an attempt.
     let well_until = world.now + WELL_MS + 130_000 * u64::from(scene.slots / scene.attempts);
     while world.now < well_until {
-        pass(&mut world, scene, chance, 1.0, 2_500);
+        pass(&mut world, scene, chance, WELL, 2_500);
         verdict(&world)?;
     }
     at_rest(&world, scene).map_err(|why| format!("seed {seed}: {why}, {scene:?}"))
 }
 
 /// Things happen, in any order, and some not yet; then time passes.
-pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, likely: f64, ms: u64) {
+pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, odds: Odds, ms: u64) {
     for _ in 0..3 {
         while let Some(place) = (0..world.calls.len()).find(|place| !world.calls[*place].given_up) {
             let lost = world.calls[place].held || world.operators[world.calls[place].operator].deaf;
@@ -92,7 +130,13 @@ pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, like
         let mut steps = world.steps(scene);
         steps.shuffle(chance);
         for step in steps {
-            if !matches!(step, Step::Call(_) | Step::GiveUp(_)) && chance.random_bool(likely) {
+            let likely = match step {
+                Step::Call(_) | Step::GiveUp(_) => continue,
+                Step::Reach(_) => odds.reach,
+                Step::Hear(_) => odds.hear,
+                _ => odds.any,
+            };
+            if chance.random_bool(likely) {
                 world.take(scene, step);
             }
         }
@@ -105,12 +149,19 @@ pub(crate) fn pass(world: &mut World, scene: &Scene, chance: &mut SmallRng, like
     world.advance(scene, ms);
 }
 
-/// Everybody at once: the operators are cut off from all sidecars, the platform fails, or half of the pods die.
+/// Many at once: the operators are cut off from all sidecars or from half of them, the platform fails, half of the pods
+/// die, or the leader hears of no pod any more.
 fn strike(world: &mut World, scene: &Scene, chance: &mut SmallRng) {
     let all = 0..world.pods.len();
     let some: Vec<usize> = all.filter(|place| world.pods[*place].process.is_some()).collect();
-    match chance.random_range(0..7) {
-        0 | 5 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Part(place))),
+    match chance.random_range(0..8) {
+        what @ (0 | 5) => {
+            let odds = if what == 0 { 1.0 } else { 0.5 };
+            let parted = some.into_iter().filter(|_| chance.random_bool(odds)).collect::<Vec<_>>();
+            for place in parted {
+                world.suffer(scene, Fault::Part(place));
+            }
+        }
         1 | 6 => some.into_iter().for_each(|place| world.suffer(scene, Fault::Reunite(place))),
         2 => world.suffer(scene, if world.refuses { Fault::Accept } else { Fault::Refuse }),
         3 => {
@@ -119,19 +170,19 @@ fn strike(world: &mut World, scene: &Scene, chance: &mut SmallRng) {
                 world.suffer(scene, Fault::Crash(place));
             }
         }
-        _ => {
+        what => {
             if let Some((leader, _)) = world.leader() {
-                world.suffer(scene, Fault::CrashOperator(leader));
+                world.suffer(scene, if what == 4 { Fault::CrashOperator(leader) } else { Fault::Blind(leader) });
             }
         }
     }
 }
 
-fn mend(world: &mut World, scene: &Scene) {
+fn mend(world: &mut World, scene: &Scene, listed: bool) {
     for _ in 0..4 {
         for fault in world.faults(scene) {
             // A call that was held is not called back: its place would be another's by now.
-            if fault.mends() && !matches!(fault, Fault::Release(_)) {
+            if fault.mends() && !matches!(fault, Fault::Release(_)) && (listed || !matches!(fault, Fault::Sighted(_))) {
                 world.suffer(scene, fault);
             }
         }

@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 use sluice_operator::slots::LinkPhase;
 
 use super::faults::Fault;
-use super::random::pass;
+use super::random::{WELL, pass};
 use super::world::{Scene, World};
 
 /// What came of it.
@@ -23,22 +23,34 @@ fn consuming(world: &World) -> usize {
     (0..world.pods.len()).filter(|place| world.report(*place).link == LinkPhase::Up).count()
 }
 
-/// Rolls both out, with `maxUnavailable` of each, until nothing is left to do or the time is up.
-pub(crate) fn roll(seed: u64, max_unavailable: usize, unable: bool, minutes: u64) -> Result<Rollout, String> {
+/// Rolls one workload of 64 pods out, or two of 32, with `maxUnavailable` of each, until nothing is left to do or the time
+/// is up.
+pub(crate) fn roll(
+    seed: u64,
+    workloads: usize,
+    max_unavailable: usize,
+    unable: bool,
+    minutes: u64,
+) -> Result<Rollout, String> {
     let mut chance = SmallRng::seed_from_u64(seed);
     let scene = Scene {
         slots: 64,
         attempts: 95,
-        pods: 64,
+        pods: 0,
         most_pods: 64,
         per_pod: [1, 1],
         permits: true,
+        watches: false,
         batched: true,
         sabotage: None,
     };
     let mut world = World::new(&scene);
+    for number in 0..64 {
+        world.create_pod(number % workloads);
+        world.inform(&scene, number);
+    }
     let mut step = |world: &mut World| {
-        pass(world, &scene, &mut chance, 1.0, 1_000);
+        pass(world, &scene, &mut chance, WELL, 1_000);
         world.broken.clone().map_or(Ok(()), Err)
     };
     while consuming(&world) < 64 {
@@ -48,13 +60,13 @@ pub(crate) fn roll(seed: u64, max_unavailable: usize, unable: bool, minutes: u64
         }
     }
     let begun = world.now;
-    for group in 0..2 {
+    for group in 0..workloads {
         world.suffer(&scene, Fault::RollOut(group));
     }
     let mut fewest = 64;
     while world.now < begun + minutes * 60_000 {
-        for group in 0..2 {
-            control(&mut world, &scene, group, max_unavailable, unable);
+        for group in 0..workloads {
+            control(&mut world, &scene, group, 64 / workloads, max_unavailable, unable);
         }
         step(&mut world)?;
         fewest = fewest.min(consuming(&world));
@@ -73,8 +85,8 @@ fn old(world: &World) -> Vec<usize> {
     (0..world.pods.len()).filter(old).collect()
 }
 
-/// One round of the Deployment controller: 32 replicas, `maxSurge` 4.
-fn control(world: &mut World, scene: &Scene, group: usize, max_unavailable: usize, unable: bool) {
+/// One round of the Deployment controller, with `maxSurge` 4.
+fn control(world: &mut World, scene: &Scene, group: usize, replicas: usize, max_unavailable: usize, unable: bool) {
     let mut there: Vec<usize> = (0..world.pods.len()).collect();
     there
         .retain(|place| world.pods[*place].group == group && world.pods[*place].exists && !world.pods[*place].deleting);
@@ -84,7 +96,7 @@ fn control(world: &mut World, scene: &Scene, group: usize, max_unavailable: usiz
         report.was_up && (report.link == LinkPhase::Up || report.held.0 != 0) && !report.yielded
     };
     let new = there.iter().filter(|place| world.pods[**place].revision == world.newest[group]).count();
-    if new < 32 && there.len() < 36 {
+    if new < replicas && there.len() < replicas + 4 {
         world.create_pod(group);
         let place = world.pods.len() - 1;
         world.pods[place].unable = unable;
@@ -98,7 +110,7 @@ fn control(world: &mut World, scene: &Scene, group: usize, max_unavailable: usiz
         let available = there.iter().filter(|place| ready(world, **place)).count();
         let without = available - usize::from(ready(world, place));
         // As many as may be unavailable, of all that there are.
-        if without + max_unavailable < 32 || there.len() + max_unavailable <= 32 {
+        if without + max_unavailable < replicas || there.len() + max_unavailable <= replicas {
             break;
         }
         world.suffer(scene, Fault::Delete(place));

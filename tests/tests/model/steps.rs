@@ -5,8 +5,10 @@ use std::time::Duration;
 use sluice_operator::slots::{
     Action, Desk, Epoch, Hello, Precondition, ReadResult, Say, StreamOrder, TableVersion, WriteResult,
 };
+use sluice_sidecar::control::requests::{LAPSE, WRITTEN_WITHIN};
 use sluice_sidecar::control::seat::{Grant, Order};
 
+use super::attempts::ms;
 use super::sabotage::Sabotage;
 use super::world::{
     Call, Connection, Down, IDLE, LEASE_MS, Outcome, RENEWED_WITHIN_MS, Scene, Stream, Term, Up, What, World,
@@ -45,6 +47,10 @@ pub(crate) enum Step {
     Elect(usize),
     /// The sidecar of this pod calls this operator.
     Dial(usize, usize),
+    /// This attempt reaches the platform.
+    Reach(u64),
+    /// The sidecar hears that the link of this attempt stands.
+    Hear(u64),
 }
 
 impl World {
@@ -112,6 +118,8 @@ impl World {
             let fewer = usize::from(of.iter().filter(|group| **group == 0).count() > of.len() / 2);
             steps.push(Step::Create(fewer));
         }
+        steps.extend(self.on_the_way.iter().map(|attempt| Step::Reach(attempt.id)));
+        steps.extend(self.unheard().into_iter().map(Step::Hear));
         steps
     }
 
@@ -129,7 +137,7 @@ impl World {
             Step::Gone(id) => self.hang_up_operator(scene, id),
             Step::Closed(id) => self.hang_up_sidecar(scene, id),
             Step::Vacate(place) => self.vacate(scene, place),
-            Step::Exit(place) => self.kill(place),
+            Step::Exit(place) => self.kill(scene, place, self.now),
             Step::Remove(place) => {
                 self.pods[place].exists = false;
                 self.inform(scene, place);
@@ -146,6 +154,8 @@ impl World {
             Step::Notice(number) => self.end_term(number),
             Step::Elect(number) => self.elect(scene, number),
             Step::Dial(place, operator) => self.dial(scene, place, operator),
+            Step::Reach(id) => self.reach(scene, id, self.now),
+            Step::Hear(id) => self.hear(scene, id),
         }
         if !scene.batched {
             self.streams.retain(|stream| stream.served || stream.open);
@@ -165,11 +175,14 @@ impl World {
             self.lease = Some((holder, expires.max(now + LEASE_MS)));
             term.valid_until = now + RENEWED_WITHIN_MS;
         }
-        for place in 0..self.pods.len() {
-            if self.pods[place].dies_by.is_some_and(|by| now >= by) {
-                self.kill(place);
-            }
+        let dying = self.pods.iter().enumerate().filter_map(|(place, pod)| Some((pod.dies_by?, place)));
+        let mut dead: Vec<(u64, usize)> = dying.filter(|(by, _)| now >= *by).collect();
+        dead.sort_unstable();
+        for (by, place) in dead {
+            self.end_attempts(scene, by);
+            self.kill(scene, place, by);
         }
+        self.end_attempts(scene, now);
         self.connections.retain(|held| held.until.is_none_or(|until| now < until));
         while self.attempts.front().is_some_and(|at| now - at >= 120_000) {
             self.attempts.pop_front();
@@ -187,7 +200,9 @@ impl World {
             .collect();
         for id in dead {
             self.hang_up_sidecar(scene, id);
-            self.hang_up_operator(scene, id);
+            if !scene.without(Sabotage::Reservation) {
+                self.hang_up_operator(scene, id);
+            }
         }
         self.streams.retain(|stream| stream.served || stream.open);
         for place in 0..self.pods.len() {
@@ -210,6 +225,7 @@ impl World {
             term.desk.set_members(members);
         }
         let term_number = term.number;
+        let mut learnt = false;
         for action in term.desk.turn(time, World::time_of(valid_until)) {
             match action {
                 Action::Read => self.call(number, term_number, What::Read),
@@ -221,7 +237,7 @@ impl World {
                 }
                 Action::LookUp(pod) => {
                     let place = self.pods.iter().position(|known| known.pod == pod).unwrap();
-                    self.inform_one(number, place);
+                    learnt |= self.look_up(scene, number, place);
                 }
                 Action::Tell(id, say) => {
                     if let (true, Say::Ping { number: ping }) = (scene.without(Sabotage::Reservation), &say) {
@@ -234,6 +250,9 @@ impl World {
                     }
                 }
             }
+        }
+        if learnt {
+            self.turn(scene, number);
         }
     }
 
@@ -375,7 +394,9 @@ impl World {
             }
             Down::Say(Say::Yield { epoch, drain }) => heard.seat.yield_up(local, number, epoch.0, drain),
             Down::Say(Say::Permit { id, slot }) => {
-                if let Some((asked, until)) = heard.requests.answered(local, id) {
+                let answered = heard.requests.answered(local, id);
+                let late = (slot.0, local + WRITTEN_WITHIN);
+                if let Some((asked, until)) = if scene.without(Sabotage::Asking) { Some(late) } else { answered } {
                     assert_eq!(asked, slot.0);
                     heard.asked.remove(&asked);
                     heard.permitted.insert(asked, until.0);
@@ -429,39 +450,33 @@ impl World {
     fn connect(&mut self, scene: &Scene, place: usize, grant: &Grant, slot: u32) {
         let (now, local) = (self.now, self.local());
         let pod = &mut self.pods[place];
-        let Some(process) = &mut pod.process else { return };
-        if scene.permits {
-            if process.permitted.remove(&slot).is_none() {
-                let alone = process.stream.is_none() && process.alone.attempt(local, slot);
-                if !alone {
-                    if let Some(id) = process.stream
-                        && now >= process.ask_again
-                        && process.asked.insert(slot)
-                    {
-                        let request = process.requests.ask(local, slot);
-                        let message = Up::Request { id: request, epoch: grant.epoch, slot };
-                        if let Some(stream) = self.stream_mut(id) {
-                            stream.up.push_back(message);
-                        }
-                    }
-                    return;
-                }
-                pod.remembered = process.alone.remembered();
-            }
-            self.attempt(scene);
-        }
-        let pod = &mut self.pods[place];
-        if !pod.cut_off && !pod.unable && !self.refuses {
-            self.connections.push(Connection { pod: place, slot, until: None });
-            if let Some(process) = &mut pod.process {
+        let Some(process) = pod.process.as_mut().filter(|process| !process.trying.contains_key(&slot)) else { return };
+        if !scene.permits {
+            if !pod.cut_off && !pod.unable && !self.refuses {
                 process.was_up = true;
+                self.connections.push(Connection { pod: place, slot, until: None, unheard: None });
+            }
+        } else if let Some(until) = process.permitted.remove(&slot) {
+            self.set_out(scene, place, slot, until + ms(LAPSE - WRITTEN_WITHIN));
+        } else if process.stream.is_none() && process.alone.attempt(local, slot) {
+            pod.remembered = process.alone.remembered();
+            self.set_out(scene, place, slot, now + ms(LAPSE));
+        } else if let Some(id) = process.stream
+            && now >= process.ask_again
+            && process.asked.insert(slot)
+        {
+            let request = process.requests.ask(local, slot);
+            let message = Up::Request { id: request, epoch: grant.epoch, slot };
+            if let Some(stream) = self.stream_mut(id) {
+                stream.up.push_back(message);
             }
         }
     }
 
     fn vacate(&mut self, scene: &Scene, place: usize) {
         let (now, local) = (self.now, self.local());
-        self.drop_links(place);
+        self.drop_links(place, now);
+        self.drop_attempts(scene, place, now);
         let Some(process) = &mut self.pods[place].process else { return };
         let Some(epoch) = process.seat.held().map(|held| held.epoch) else { return };
         let lingers = if scene.without(Sabotage::Linger) { 0 } else { process.lingers_until.saturating_sub(now) };
@@ -471,24 +486,26 @@ impl World {
     }
 
     /// The links of a pod end: at the platform too, if it hears of it.
-    pub(crate) fn drop_links(&mut self, place: usize) {
-        let until = self.now + u64::try_from(IDLE.as_millis()).unwrap();
+    pub(crate) fn drop_links(&mut self, place: usize, at: u64) {
+        let until = at + ms(IDLE);
         let pod = &mut self.pods[place];
+        let links = |held: &Connection| held.pod == place && held.until.is_none() && held.unheard.is_none();
         if pod.cut_off {
-            for held in self.connections.iter_mut().filter(|held| held.pod == place && held.until.is_none()) {
+            for held in self.connections.iter_mut().filter(|held| links(held)) {
                 held.until = Some(until);
                 if let Some(process) = &mut pod.process {
                     process.lingers_until = until;
                 }
             }
         } else {
-            self.connections.retain(|held| held.pod != place || held.until.is_some());
+            self.connections.retain(|held| !links(held));
         }
     }
 
     /// The process ends, and with it its sockets.
-    pub(crate) fn kill(&mut self, place: usize) {
-        self.drop_links(place);
+    pub(crate) fn kill(&mut self, scene: &Scene, place: usize, at: u64) {
+        self.drop_links(place, at);
+        self.drop_attempts(scene, place, at);
         let pod = &mut self.pods[place];
         pod.process = None;
         pod.dies_by = None;
@@ -536,31 +553,8 @@ impl World {
         self.version += 1;
         let term = Term { number: self.version, desk, valid_until: self.now + RENEWED_WITHIN_MS };
         self.operators[number].term = Some(term);
-        for place in (0..self.pods.len()).filter(|place| self.pods[*place].exists).collect::<Vec<_>>() {
-            self.inform_one(number, place);
-        }
+        self.tell_of_pods(number);
         self.turn(scene, number);
-    }
-
-    /// Kubernetes has something new to tell of this pod.
-    pub(crate) fn inform(&mut self, scene: &Scene, place: usize) {
-        for number in 0..self.operators.len() {
-            self.inform_one(number, place);
-            self.turn(scene, number);
-        }
-    }
-
-    pub(crate) fn inform_one(&mut self, number: usize, place: usize) {
-        let facts = self.facts(place);
-        let (uid, exists) = (self.pods[place].pod.uid.clone(), self.pods[place].exists);
-        let operator = &mut self.operators[number];
-        if let Some(term) = operator.term.as_mut().filter(|_| !operator.deaf) {
-            if exists {
-                term.desk.pod_seen(&uid, facts);
-            } else {
-                term.desk.pod_gone(&uid);
-            }
-        }
     }
 
     fn dial(&mut self, scene: &Scene, place: usize, number: usize) {

@@ -15,6 +15,7 @@ use sluice_sidecar::control::requests::Requests;
 use sluice_sidecar::control::seat::{Order, Seat};
 use sluice_sidecar::control::time::Time as Local;
 
+use super::attempts::{OnTheWay, Trying};
 use super::sabotage::Sabotage;
 
 /// The platform closes a connection on which it has heard nothing for so long.
@@ -39,6 +40,8 @@ pub(crate) struct Scene {
     pub(crate) per_pod: [u32; 2],
     /// Attempts are made one by one, and need permits. Else a link is up as soon as its slot is held.
     pub(crate) permits: bool,
+    /// Watches of pods may fall silent, and lists be old.
+    pub(crate) watches: bool,
     /// Operators take what has come in together, instead of one by one.
     pub(crate) batched: bool,
     /// The rule that is switched off.
@@ -70,8 +73,11 @@ pub(crate) struct World {
     pub(crate) pods: Vec<Pod>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) connections: Vec<Connection>,
+    /// Attempts that have not reached the platform.
+    pub(crate) on_the_way: Vec<OnTheWay>,
     /// When the platform has seen attempts; those of the last minute.
     pub(crate) attempts: VecDeque<u64>,
+    pub(crate) next_attempt: u64,
     pub(crate) next_stream: u64,
     /// The platform refuses everybody.
     pub(crate) refuses: bool,
@@ -87,6 +93,10 @@ pub(crate) struct Operator {
     pub(crate) term: Option<Term>,
     /// It does not hear the API server, nor is it heard.
     pub(crate) deaf: bool,
+    /// Its watch of pods is silent.
+    pub(crate) blind: bool,
+    /// The pods, as its watch has told of them.
+    pub(crate) pods: BTreeMap<usize, PodFacts>,
 }
 
 /// A time of leading.
@@ -166,6 +176,8 @@ pub(crate) struct Process {
     pub(crate) permitted: BTreeMap<u32, u64>,
     /// Slots for which a permit has been asked for.
     pub(crate) asked: BTreeSet<u32>,
+    /// The attempts under way, by their slots.
+    pub(crate) trying: BTreeMap<u32, Trying>,
     /// Not before this is a permit asked for again.
     pub(crate) ask_again: u64,
     /// When the last byte went out on connections whose end the platform has not confirmed, and the idle time-out after it.
@@ -182,6 +194,8 @@ pub(crate) struct Connection {
     pub(crate) slot: u32,
     /// There is nobody at the other end; it is counted until then.
     pub(crate) until: Option<u64>,
+    /// The attempt that has opened it, and whose sidecar does not know yet that it stands.
+    pub(crate) unheard: Option<u64>,
 }
 
 /// A control stream.
@@ -245,7 +259,9 @@ impl World {
             pods: Vec::new(),
             streams: Vec::new(),
             connections: Vec::new(),
+            on_the_way: Vec::new(),
             attempts: VecDeque::new(),
+            next_attempt: 1,
             next_stream: 1,
             refuses: false,
             newest: [0, 0],
@@ -253,6 +269,9 @@ impl World {
         };
         for number in 0..scene.pods {
             world.create_pod(number % 2);
+        }
+        for number in 0..world.operators.len() {
+            world.list(scene, number);
         }
         world
     }
@@ -295,6 +314,7 @@ impl World {
             stream: None,
             permitted: BTreeMap::new(),
             asked: BTreeSet::new(),
+            trying: BTreeMap::new(),
             ask_again: 0,
             lingers_until: 0,
             left: 0,
@@ -363,7 +383,9 @@ impl World {
     }
 
     pub(crate) fn is_up(&self, place: usize, slot: u32) -> bool {
-        self.connections.iter().any(|held| held.pod == place && held.slot == slot && held.until.is_none())
+        self.connections
+            .iter()
+            .any(|held| held.pod == place && held.slot == slot && held.until.is_none() && held.unheard.is_none())
     }
 
     pub(crate) fn stream_mut(&mut self, id: u64) -> Option<&mut Stream> {

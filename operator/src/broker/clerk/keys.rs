@@ -1,12 +1,14 @@
 //! The clerk and keys: permits are signed with them, and what becomes of the links shows what they are worth.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use sluice_cloud::credentials::AccessKey;
 use sluice_cloud::sign::{ConnectIdentity, SaslCredentials};
 use sluice_proto::control::v1;
 use sluice_proto::control::v1::link::Phase;
 
+use super::super::registration::Registration;
 use super::super::wire;
 use super::{Clerk, Stream, UNSIGNED};
 use crate::credentials::Credential;
@@ -58,6 +60,17 @@ impl Clerk {
             (*version == present && proof.taken != Some(present)).then(|| (name.clone(), words.clone()))
         });
         refused.collect()
+    }
+
+    /// What the present user names and passwords of each ConsumerGroup are made of, as a number; none if there are no keys.
+    pub(super) fn credentials_versions(&self) -> HashMap<GroupRef, u64> {
+        let version = |member: &Registration| {
+            let keys = member.group().link_keys.current().ok()?.version;
+            let mut hasher = DefaultHasher::new();
+            (keys, member.instance_id(), member.sign_method()).hash(&mut hasher);
+            Some(hasher.finish())
+        };
+        self.members.iter().filter_map(|(name, member)| Some((name.clone(), version(member)?))).collect()
     }
 
     /// A permit that could not be signed is not asked for: it would be one less for everybody else.

@@ -90,18 +90,21 @@ impl Clerk {
     /// Every stream knows its ConsumerGroup's policy, as it is now.
     pub(super) fn tell_policies(&mut self) {
         let mut deaf = Vec::new();
+        let versions = self.credentials_versions();
         for (id, stream) in &mut self.streams {
             let Some(registration) = self.members.get(&stream.group) else { continue };
-            if stream
-                .policy
-                .as_ref()
-                .is_some_and(|told| Arc::ptr_eq(told, &registration.policy) || *told == registration.policy)
-            {
+            let told = stream.policy.as_ref();
+            // Keys that are missing are no other keys.
+            let known = versions.get(&stream.group).copied();
+            let version = known.unwrap_or_else(|| told.map_or(0, |(_, version)| *version));
+            let same =
+                |policy: &Arc<v1::Policy>| Arc::ptr_eq(policy, &registration.policy) || *policy == registration.policy;
+            if told.is_some_and(|(policy, told)| *told == version && same(policy)) {
                 continue;
             }
-            let policy = v1::Policy::clone(&registration.policy);
+            let policy = v1::Policy { credentials_version: version, ..v1::Policy::clone(&registration.policy) };
             if stream.outlet.send(wire::message(v1::broker_message::Message::Policy(policy))) {
-                stream.policy = Some(Arc::clone(&registration.policy));
+                stream.policy = Some((Arc::clone(&registration.policy), version));
             } else {
                 deaf.push(*id);
             }

@@ -9,7 +9,7 @@ use tracing::{debug, error, warn};
 use super::{Asking, Control};
 use crate::control::alone::Next;
 use crate::control::dial::Dial;
-use crate::control::requests::LAPSE;
+use crate::control::requests::WRITTEN_WITHIN;
 use crate::control::seat::Order;
 use crate::control::time::Time;
 use crate::permit::Permit;
@@ -23,7 +23,7 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
             return;
         };
         let usable = (usable_ms > 0).then(|| Duration::from_millis(usable_ms));
-        let sent = Time(until.0.saturating_sub(u64::try_from(LAPSE.as_millis()).unwrap_or(0)));
+        let sent = Time(until.0.saturating_sub(u64::try_from(WRITTEN_WITHIN.as_millis()).unwrap_or(0)));
         self.alone.signed(slot, sent, usable);
         self.settings.metrics.permit_used(false);
         self.pairs
@@ -42,7 +42,7 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
         self.asking.retain(|asking| !asking.ask.reply.is_closed());
         for slot in self.requests.lapsed(at) {
             self.settings.metrics.permit_lapsed();
-            self.ask_again(slot, at + LAPSE.mul_f64(rand::random()));
+            self.ask_again(slot, at + WRITTEN_WITHIN.mul_f64(rand::random()));
         }
         let slots: Vec<u32> =
             self.asking.iter().filter(|asking| self.is_seated(asking)).map(|asking| asking.ask.place.slot).collect();
@@ -81,7 +81,7 @@ impl<D: Dial, C: Send + Sync + 'static> Control<D, C> {
             warn!(slot, "connecting without a permit, as no broker is heard");
             let credentials = SaslCredentials { user_name: pair.user_name.clone(), password: pair.password.clone() };
             self.settings.metrics.permit_used(true);
-            self.give(slot, credentials, at + LAPSE);
+            self.give(slot, credentials, at + WRITTEN_WITHIN);
         }
     }
 
