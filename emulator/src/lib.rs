@@ -13,6 +13,8 @@ mod clock;
 mod config;
 mod devices;
 mod duration;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod generator;
 mod hub;
 mod instances;
@@ -42,6 +44,8 @@ pub use self::config::{
     AccessKeyEntry, Config, ConfigError, InstanceEntry, OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts,
     ThrottleScope, TokenEntry, TrustEntry, Unsubscribed, Wire,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::fuzzing::fuzz_connection;
 pub use self::hub::{Fault, Hub};
 pub use self::limits::Limits;
 pub use self::message::{BodySection, Draft, DraftId};
@@ -111,7 +115,8 @@ impl Emulator {
     pub(crate) async fn start_keeping(config: Config, rules: Rules) -> Result<Self, StartError> {
         config.validate()?;
         let authority = Authority::open(config.dir.as_deref())?;
-        let (tls, api_tls) = (authority.acceptor()?, authority.acceptor()?);
+        let tls = authority.acceptor(config.profile.tls_versions)?;
+        let api_tls = authority.acceptor(TlsVersions::Both)?;
         let (amqp_listener, amqp_addr) = listen("AMQP", config.amqp).await?;
         let (http_listener, http_addr) = listen("HTTP", config.http).await?;
         let (api_listener, api_addr) = listen("the OpenAPI", config.api).await?;

@@ -1,8 +1,10 @@
 //! A published message, and its AMQP sections (PLATFORM.md 1.6): application properties `topic`, `messageId` and
-//! `generateTime`, and the payload in a Data section. They are written once, when it is published, by hand; every push
-//! of the message sends the same bytes.
+//! `generateTime`, and the payload in a Data section; a profile can add `message-id` among the standard properties. They are
+//! written once, when it is published, by hand; every push of the message sends the same bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::profile::{GenerateTime, MessageId, Profile};
 
 /// Which message ID a publisher asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +56,8 @@ mod code {
     pub(super) const STR8: u8 = 0xa1;
     pub(super) const STR32: u8 = 0xb1;
     pub(super) const MAP32: u8 = 0xd1;
+    pub(super) const LIST32: u8 = 0xd0;
+    pub(super) const PROPERTIES: u8 = 0x73;
     pub(super) const APPLICATION_PROPERTIES: u8 = 0x74;
     pub(super) const DATA: u8 = 0x75;
     pub(super) const VALUE: u8 = 0x77;
@@ -62,9 +66,12 @@ mod code {
 impl Draft {
     /// The sections of this message as it goes over the wire, under the message ID `id`.
     #[must_use]
-    pub fn encode(&self, id: &str, published_ms: i64) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.payload.len() + self.topic.len() + id.len() + 96);
-        self.put_properties(&mut out, id, published_ms);
+    pub fn encode(&self, id: &str, published_ms: i64, profile: &Profile) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.payload.len() + self.topic.len() + 2 * id.len() + 112);
+        if profile.message_id == MessageId::Present && self.shows_id() {
+            put_message_id(&mut out, id);
+        }
+        self.put_properties(&mut out, id, published_ms, profile.generate_time);
         match self.body {
             BodySection::Data => {
                 let size = self.payload.len().div_ceil(usize::from(self.data_sections.max(1))).max(1);
@@ -85,25 +92,46 @@ impl Draft {
         out.freeze()
     }
 
-    fn put_properties(&self, out: &mut BytesMut, id: &str, published_ms: i64) {
+    fn shows_id(&self) -> bool {
+        self.id != DraftId::Hidden
+    }
+
+    fn put_properties(&self, out: &mut BytesMut, id: &str, published_ms: i64, generate_time: GenerateTime) {
         put_descriptor(out, code::APPLICATION_PROPERTIES);
         out.put_u8(code::MAP32);
         let size_at = out.len();
         out.put_u32(0);
-        let shows_id = self.id != DraftId::Hidden;
-        out.put_u32(if shows_id { 6 } else { 4 });
+        out.put_u32(if self.shows_id() { 6 } else { 4 });
         put_string(out, "topic");
         put_string(out, &self.topic);
-        if shows_id {
+        if self.shows_id() {
             put_string(out, "messageId");
             put_string(out, id);
         }
         put_string(out, "generateTime");
-        out.put_u8(code::LONG);
-        out.put_i64(self.generate_time_ms.unwrap_or(published_ms));
+        let generated_ms = self.generate_time_ms.unwrap_or(published_ms);
+        match generate_time {
+            GenerateTime::Long => {
+                out.put_u8(code::LONG);
+                out.put_i64(generated_ms);
+            }
+            GenerateTime::String => put_string(out, &generated_ms.to_string()),
+        }
         let size = size_u32(out.len() - size_at - 4);
         out[size_at..size_at + 4].copy_from_slice(&size.to_be_bytes());
     }
+}
+
+/// The standard properties with the first of them alone, `message-id`.
+fn put_message_id(out: &mut BytesMut, id: &str) {
+    put_descriptor(out, code::PROPERTIES);
+    out.put_u8(code::LIST32);
+    let size_at = out.len();
+    out.put_u32(0);
+    out.put_u32(1);
+    put_string(out, id);
+    let size = size_u32(out.len() - size_at - 4);
+    out[size_at..size_at + 4].copy_from_slice(&size.to_be_bytes());
 }
 
 fn put_descriptor(out: &mut BytesMut, descriptor: u8) {
@@ -131,7 +159,7 @@ fn size_u32(length: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use fe2o3_amqp_types::messaging::{Body, Message, message::DecodeIntoMessage as _};
+    use fe2o3_amqp_types::messaging::{Body, Message, MessageId as StandardId, message::DecodeIntoMessage as _};
     use fe2o3_amqp_types::primitives::{SimpleValue, Value};
     use serde_amqp::read::SliceReader;
 
@@ -147,7 +175,8 @@ mod tests {
 
     #[test]
     fn another_codec_reads_the_three_properties_and_the_payload() {
-        let message = decode(&draft(b"\x00\xffpayload").encode("1422300000000000001", 1_573_489_088_171));
+        let message =
+            decode(&draft(b"\x00\xffpayload").encode("1422300000000000001", 1_573_489_088_171, &Profile::default()));
         let properties = message.application_properties.expect("application properties");
         assert_eq!(properties.get("topic"), Some(&SimpleValue::String("/pk/dn/user/get".into())));
         assert_eq!(properties.get("messageId"), Some(&SimpleValue::String("1422300000000000001".into())));
@@ -160,10 +189,27 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_can_have_the_time_a_string_and_the_id_a_standard_property() {
+        let profile =
+            Profile { generate_time: GenerateTime::String, message_id: MessageId::Present, ..Profile::default() };
+        for id in ["7".to_owned(), "7".repeat(300)] {
+            let message = decode(&draft(b"x").encode(&id, 1_573_489_088_171, &profile));
+            let properties = message.application_properties.expect("application properties");
+            assert_eq!(properties.get("generateTime"), Some(&SimpleValue::String("1573489088171".into())));
+            assert_eq!(properties.get("messageId"), Some(&SimpleValue::String(id.clone())));
+            assert_eq!(message.properties.unwrap().message_id, Some(StandardId::String(id)));
+        }
+        let hidden = Draft { id: DraftId::Hidden, ..draft(b"h") };
+        assert_eq!(decode(&hidden.encode("1", 0, &profile)).properties, None);
+    }
+
+    #[test]
     fn payloads_of_every_size_class_survive() {
         for size in [0, 1, 255, 256, 65_536, 262_144] {
             let payload = vec![7; size];
-            let Body::Data(sections) = decode(&draft(&payload).encode("1", 0)).body else { panic!("a Data body") };
+            let Body::Data(sections) = decode(&draft(&payload).encode("1", 0, &Profile::default())).body else {
+                panic!("a Data body")
+            };
             assert_eq!(sections.iter().flat_map(|section| section.0.to_vec()).collect::<Vec<_>>(), payload, "{size}");
         }
     }
@@ -171,7 +217,7 @@ mod tests {
     #[test]
     fn a_payload_can_be_cut_into_several_data_sections() {
         let cut = Draft { data_sections: 3, ..draft(b"abcdefgh") };
-        let Body::Data(sections) = decode(&cut.encode("1", 0)).body else { panic!("a Data body") };
+        let Body::Data(sections) = decode(&cut.encode("1", 0, &Profile::default())).body else { panic!("a Data body") };
         let parts: Vec<_> = sections.iter().map(|section| section.0.to_vec()).collect();
         assert_eq!(parts, [b"abc".to_vec(), b"def".to_vec(), b"gh".to_vec()]);
     }
@@ -179,11 +225,12 @@ mod tests {
     #[test]
     fn the_unusual_bodies_are_what_they_say() {
         let value = Draft { body: BodySection::Value, ..draft(b"v") };
-        assert!(matches!(decode(&value.encode("1", 0)).body, Body::Value(_)));
+        assert!(matches!(decode(&value.encode("1", 0, &Profile::default())).body, Body::Value(_)));
         let none = Draft { body: BodySection::None, ..draft(b"n") };
-        assert!(matches!(decode(&none.encode("1", 0)).body, Body::Empty));
+        assert!(matches!(decode(&none.encode("1", 0, &Profile::default())).body, Body::Empty));
         let hidden = Draft { id: DraftId::Hidden, ..draft(b"h") };
-        let properties = decode(&hidden.encode("1", 0)).application_properties.expect("application properties");
+        let properties =
+            decode(&hidden.encode("1", 0, &Profile::default())).application_properties.expect("application properties");
         assert_eq!(properties.get("messageId"), None);
     }
 }

@@ -11,12 +11,17 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::version::TLS12;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
+
+use crate::profile::TlsVersions;
 
 /// The names that the server certificate is good for.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+static ONLY_12: [&SupportedProtocolVersion; 1] = [&TLS12];
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,11 @@ impl Authority {
     }
 
     /// A TLS acceptor with a new server certificate of this CA.
-    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+    pub(crate) fn acceptor(&self, versions: TlsVersions) -> Result<TlsAcceptor, TlsError> {
+        let versions = match versions {
+            TlsVersions::Both => rustls::DEFAULT_VERSIONS,
+            TlsVersions::Only12 => &ONLY_12,
+        };
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
         params.distinguished_name.push(DnType::CommonName, "sluice-emulator");
@@ -85,7 +94,7 @@ impl Authority {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
         Ok(TlsAcceptor::from(Arc::new(config)))
@@ -125,7 +134,7 @@ mod tests {
         assert_eq!(first.pem(), second.pem());
         assert_eq!(first.issuer.key().serialize_der(), second.issuer.key().serialize_der());
         assert_eq!(mode(&dir.path().join("ca.key")), 0o600);
-        second.acceptor().unwrap();
+        second.acceptor(TlsVersions::Both).unwrap();
     }
 
     #[test]

@@ -3,10 +3,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fe2o3_amqp_types::sasl::SaslCode;
 use sluice_cloud::sign::{ConnectIdentity, UserNameError};
 
 use crate::accounts::{Accounts, BadKey, Caller, SUBSCRIBE};
 use crate::instances::InstanceError;
+use crate::platform::Refusal;
+use crate::profile::{SurplusClient, Timestamp};
+use crate::rules::Rule;
+use crate::terms::Terms;
 
 /// Why an attempt was refused. For the log: the peer only hears that it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +28,21 @@ pub(crate) enum Denied {
     Account { id: String, found: String, expected: String },
     #[error("access key {0:?} has no permission iot:sub")]
     Permission(String),
+    #[error("the timestamp {timestamp_ms} is too far from the platform's time, {now_ms}")]
+    Stale { timestamp_ms: u64, now_ms: u64 },
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+}
+
+impl Denied {
+    /// What SASL says of it. Who is refused is told so and nothing else, unless the group has no place for one more and the
+    /// profile would have that known.
+    pub(crate) fn outcome(&self, surplus: SurplusClient) -> SaslCode {
+        match (self, surplus) {
+            (Self::Refused(Refusal::TooManyClients { .. }), SurplusClient::SaslTemporary) => SaslCode::SysTemp,
+            _ => SaslCode::Auth,
+        }
+    }
 }
 
 /// Checks a password, and that its key may connect to an instance of this account.
@@ -31,13 +51,19 @@ pub(crate) fn admit(
     identity: &ConnectIdentity,
     password: &str,
     account: &str,
+    terms: &Terms,
     now_ms: u64,
 ) -> Result<Caller, Denied> {
+    let timestamp_ms = identity.timestamp_ms;
+    let window = terms.limits.timestamp_window.as_millis();
+    if terms.profile.timestamp == Timestamp::Fresh && u128::from(timestamp_ms.abs_diff(now_ms)) > window {
+        return Err(Denied::Stale { timestamp_ms, now_ms });
+    }
     let id = identity.access_key_id.as_str();
     let token = identity.security_token.as_ref().map(sluice_cloud::secret::SecretString::expose);
     let found = accounts.lock().unwrap_or_else(PoisonError::into_inner).look_up(id, token, now_ms);
     let (secret, caller) = found.map_err(|reason| Denied::Key { id: id.to_owned(), reason })?;
-    if !identity.verify(&secret, password) {
+    if terms.keeps(Rule::SaslSignature) && !identity.verify(&secret, password) {
         return Err(Denied::Signature(id.to_owned()));
     }
     if caller.account != account {
@@ -57,6 +83,7 @@ mod tests {
     use super::*;
     use crate::config::{AccessKeyEntry, TokenEntry};
     use crate::pattern::Pattern;
+    use crate::profile::Profile;
 
     fn accounts() -> Arc<Mutex<Accounts>> {
         let blind = AccessKeyEntry {
@@ -89,14 +116,14 @@ mod tests {
 
     fn attempt(identity: &ConnectIdentity, secret: &str, now_ms: u64) -> Result<(), Denied> {
         let password = identity.sign(&secret.into()).unwrap().password;
-        admit(&accounts(), identity, password.expose(), "1", now_ms).map(|_| ())
+        admit(&accounts(), identity, password.expose(), "1", &Terms::default(), now_ms).map(|_| ())
     }
 
     #[test]
     fn the_published_vector_is_a_right_password() {
-        let right = admit(&accounts(), &identity(), "RG+3WYzI9qDD0P9m6ER+maK4yH0=", "1", 0);
+        let right = admit(&accounts(), &identity(), "RG+3WYzI9qDD0P9m6ER+maK4yH0=", "1", &Terms::default(), 0);
         assert_eq!(right.unwrap().expires_at_ms, None);
-        let wrong = admit(&accounts(), &identity(), "RG+3WYzI9qDD0P9m6ER+maK4yH1=", "1", 0);
+        let wrong = admit(&accounts(), &identity(), "RG+3WYzI9qDD0P9m6ER+maK4yH1=", "1", &Terms::default(), 0);
         assert_eq!(wrong.unwrap_err(), Denied::Signature("testid".into()));
     }
 
@@ -107,8 +134,36 @@ mod tests {
         assert_eq!(attempt(&with("otherid"), "testsecret", 0), Err(unknown));
         assert_eq!(attempt(&with("blindid"), "testsecret", 0), Err(Denied::Permission("blindid".into())));
         let password = identity().sign(&"testsecret".into()).unwrap().password;
-        let elsewhere = admit(&accounts(), &identity(), password.expose(), "2", 0);
+        let elsewhere = admit(&accounts(), &identity(), password.expose(), "2", &Terms::default(), 0);
         assert!(matches!(elsewhere, Err(Denied::Account { .. })));
+    }
+
+    #[test]
+    fn one_too_many_is_temporary_where_the_profile_says_so_and_nobody_else_is() {
+        let surplus = Denied::Refused(Refusal::TooManyClients { limit: 64 });
+        assert_eq!(surplus.outcome(SurplusClient::SaslTemporary), SaslCode::SysTemp);
+        assert_eq!(surplus.outcome(SurplusClient::Sasl), SaslCode::Auth);
+        for denied in [Denied::Refused(Refusal::TooManyAttempts { limit: 100 }), Denied::Signature("testid".into())] {
+            assert_eq!(denied.outcome(SurplusClient::SaslTemporary), SaslCode::Auth);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_matters_only_where_the_profile_says_so() {
+        let profile = Profile { timestamp: Timestamp::Fresh, ..Profile::default() };
+        let terms = Terms { profile, ..Terms::default() };
+        let password = identity().sign(&"testsecret".into()).unwrap().password;
+        let attempt = |terms: &Terms, now_ms: u64| {
+            admit(&accounts(), &identity(), password.expose(), "1", terms, now_ms).map(|_| ())
+        };
+        let (at, window) = (identity().timestamp_ms, 900_000);
+        for now_ms in [at - window, at, at + window] {
+            assert_eq!(attempt(&terms, now_ms), Ok(()));
+        }
+        for now_ms in [at - window - 1, at + window + 1] {
+            assert_eq!(attempt(&terms, now_ms), Err(Denied::Stale { timestamp_ms: at, now_ms }));
+            assert_eq!(attempt(&Terms::default(), now_ms), Ok(()));
+        }
     }
 
     #[test]

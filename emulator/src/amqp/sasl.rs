@@ -1,5 +1,5 @@
 //! The SASL layer: protocol headers, mechanisms, PLAIN, outcome (AMQP 1.0, part 5). Frames may be far larger than the 512
-//! bytes of the specification, since a security token does not fit into those.
+//! bytes of the specification, since a security token does not fit into those; a profile can have it otherwise.
 
 use bytes::{Buf, Bytes, BytesMut};
 use fe2o3_amqp_types::sasl::{SaslCode, SaslInit, SaslMechanisms, SaslOutcome};
@@ -11,12 +11,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::encode;
 use super::frame::{self, BadFrame, Kind};
 use super::preflight::{self, Malformed};
+use crate::profile::SaslFrame;
 
 pub(crate) const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 pub(crate) const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
 
-/// The largest SASL frame that is read.
+/// The largest SASL frame that is read: any that a security token fits in.
 const MAX_SASL_FRAME: usize = 64 * 1024;
+/// The largest that AMQP knows (5.3.1).
+const MIN_MAX_FRAME: usize = 512;
 
 /// Why the SASL layer ended before it was done. For the log.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +85,7 @@ async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) -
 
 /// Exchanges headers, offers PLAIN, and reads what the client answers. A client that does not begin with the SASL header
 /// is shown it and left (AMQP 1.0, 2.2).
-pub(crate) async fn negotiate<S>(stream: &mut S, input: &mut BytesMut) -> Result<Plain, SaslError>
+pub(crate) async fn negotiate<S>(stream: &mut S, input: &mut BytesMut, size: SaslFrame) -> Result<Plain, SaslError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -97,7 +100,11 @@ where
     encode::put(&mut out, Kind::Sasl, 0, &mechanisms)?;
     stream.write_all(&out).await?;
     stream.flush().await?;
-    let init: SaslInit = read_frame(stream, input).await?;
+    let limit = match size {
+        SaslFrame::AnySize => MAX_SASL_FRAME,
+        SaslFrame::Within512 => MIN_MAX_FRAME,
+    };
+    let init: SaslInit = read_frame(stream, input, limit).await?;
     if init.mechanism.as_str() != "PLAIN" {
         return Err(SaslError::Mechanism(init.mechanism.to_string()));
     }
@@ -112,11 +119,11 @@ fn serde_bytes_into(binary: serde_amqp::primitives::Binary) -> Bytes {
 async fn read_frame<S: AsyncRead + Unpin, T: DeserializeOwned>(
     stream: &mut S,
     input: &mut BytesMut,
+    limit: usize,
 ) -> Result<T, SaslError> {
     loop {
-        if let Some(frame) = frame::next(input, Kind::Sasl, MAX_SASL_FRAME)? {
-            preflight::check(&frame.body)?;
-            return Ok(from_slice(&frame.body)?);
+        if let Some(frame) = frame::next(input, Kind::Sasl, limit)? {
+            return Ok(from_slice(&preflight::readable(&frame.body, preflight::MAX_DEPTH)?)?);
         }
         read_more(stream, input).await?;
     }

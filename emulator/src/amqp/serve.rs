@@ -1,5 +1,6 @@
 //! The task around one connection: TLS, SASL, then the loop that carries bytes between the socket and the state machine.
-//! It reads whenever there is something to read, also while it can't write, and writes everything that is ready in one go.
+//! It reads whenever there is something to read, also while it can't write, and writes everything that is ready in one go;
+//! the state machine may forbid either.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,8 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use fe2o3_amqp_types::sasl::SaslCode;
-use sluice_cloud::sign::ConnectIdentity;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -17,14 +16,13 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use super::admission::{self, Denied};
-use super::connection::{Connection, Seat};
-use super::frame::{self, Kind};
-use super::sasl::{self, Plain, SaslError};
+use super::connection::Connection;
+use super::entry::{self, Admitted};
+use super::sasl::{self, SaslError};
+use super::seat::Seat;
 use crate::accounts::Accounts;
-use crate::clock::Micros;
-use crate::hub::{Fault, GroupSeat, Hub};
-use crate::profile::TokenExpiry;
+use crate::hub::{Fault, Hub};
+use crate::rules::Rule;
 use crate::terms::Terms;
 
 /// How much is read from the socket at a time, at least.
@@ -86,82 +84,35 @@ async fn serve(socket: TcpStream, peer: SocketAddr, server: Arc<Server>) {
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
+    converse(socket, peer, &server).await;
+}
+
+/// Serves one client from its first byte to its last. `socket` is TCP, or what stands in for it in a test.
+pub(crate) async fn converse<IO>(socket: IO, peer: SocketAddr, server: &Server)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let entered = async {
         let mut stream = server.tls.accept(socket).await?;
         let mut input = BytesMut::with_capacity(READ);
-        let admitted = enter(&mut stream, &mut input, peer, &server).await?;
+        let admitted = entry::enter(&mut stream, &mut input, peer, server).await?;
         if admitted.is_some() {
             sasl::begin_amqp(&mut stream, &mut input).await?;
         }
         Ok::<_, SaslError>((stream, input, admitted))
     };
-    let (stream, input, admitted) = match timeout(server.terms.limits.auth_deadline, entered).await {
+    let deadline = server.terms.limits.auth_deadline;
+    let patience = if server.terms.keeps(Rule::AuthDeadline) { deadline } else { Duration::MAX };
+    let (stream, input, admitted) = match timeout(patience, entered).await {
         Ok(Ok((stream, input, Some(admitted)))) => (stream, input, admitted),
         Ok(Ok((_, _, None))) => return,
         Ok(Err(error)) => return info!(%error, "connection ended before it was authenticated"),
-        Err(_) => {
-            return info!(deadline = ?server.terms.limits.auth_deadline, "connection did not authenticate in time");
-        }
+        Err(_) => return info!(?deadline, "connection did not authenticate in time"),
     };
-    match carry(stream, input, admitted, &server).await {
+    match carry(stream, input, admitted, server).await {
         Ok(()) => info!("connection over"),
         Err(error) => info!(%error, "connection lost"),
     }
-}
-
-/// The SASL layer, up to its outcome. `None` when the client was refused.
-async fn enter<S>(
-    stream: &mut S,
-    input: &mut BytesMut,
-    peer: SocketAddr,
-    server: &Server,
-) -> Result<Option<Admitted>, SaslError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let plain = match sasl::negotiate(stream, input).await {
-        Ok(plain) => plain,
-        Err(error @ (SaslError::Mechanism(_) | SaslError::Plain)) => {
-            sasl::conclude(stream, SaslCode::Auth).await?;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
-    };
-    match authenticate(&plain, peer, server) {
-        Ok(admitted) => {
-            sasl::conclude(stream, SaslCode::Ok).await?;
-            Ok(Some(admitted))
-        }
-        Err(reason) => {
-            info!(%reason, "authentication refused");
-            sasl::conclude(stream, SaslCode::Auth).await?;
-            stream.shutdown().await?;
-            Ok(None)
-        }
-    }
-}
-
-/// A client that has come in.
-struct Admitted {
-    seat: GroupSeat,
-    /// When its security token expires.
-    until: Micros,
-}
-
-fn authenticate(plain: &Plain, peer: SocketAddr, server: &Server) -> Result<Admitted, Denied> {
-    let identity = ConnectIdentity::parse(plain.user_name())?;
-    let (group, account) = server.hub.find_group(identity.iot_instance_id.as_deref(), &identity.consumer_group_id)?;
-    // A refused attempt is an attempt as well. One too many is refused after the open, where there are words for it.
-    let refused = server.hub.attempt(&group).err();
-    let now = server.hub.clock().now();
-    let now_ms = now.unix_us / 1_000;
-    let caller = admission::admit(&server.accounts, &identity, plain.password(), &account, now_ms)?;
-    let left = caller.expires_at_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
-    let until = left.map_or(Micros::NEVER, |left| now.mono.after(left));
-    let client_id = identity.client_id.as_str().to_owned();
-    info!(group, client = client_id, "authenticated");
-    let seat = GroupSeat::new(Arc::clone(&server.hub), group, client_id, peer, refused);
-    Ok(Admitted { seat, until })
 }
 
 /// Carries bytes until the connection is over.
@@ -173,25 +124,12 @@ where
     let Admitted { seat, until } = admitted;
     let wake = seat.wake();
     let mut connection = Connection::new(seat, Arc::clone(&server.terms), clock.now().mono);
-    if server.terms.profile.token_expiry == TokenExpiry::Closes {
-        connection.end_at(until);
-    }
+    connection.token_ends(until);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut unflushed = false;
     loop {
         let now = clock.now().mono;
-        loop {
-            match frame::next(&mut input, Kind::Amqp, connection.frame_limit()) {
-                Ok(Some(frame)) => connection.on_frame(&frame, now),
-                Ok(None) => break,
-                Err(error) => {
-                    // Where the next frame begins is unknown from here on.
-                    input.clear();
-                    connection.on_bad_frame(error, now);
-                    break;
-                }
-            }
-        }
+        connection.on_bytes(&mut input, now);
         connection.obey(now);
         connection.on_time(now);
         connection.pump(now);
@@ -199,36 +137,40 @@ where
             return timeout(LINGER, end(writer, connection)).await.unwrap_or(Ok(()));
         }
         input.reserve(READ);
+        let may_leave = connection.may_leave(now);
         let deadline = clock.instant(connection.deadline());
-        let pending = unflushed || !connection.out().is_empty();
         tokio::select! {
-            read = reader.read_buf(&mut input) => if read? == 0 {
+            read = reader.read_buf(&mut input), if connection.may_read() => if read? == 0 {
                 return Ok(());
             },
-            written = send(&mut writer, connection.out()), if pending => unflushed = written?,
+            written = send(&mut writer, &connection.unsent()[..may_leave]), if unflushed || may_leave > 0 => {
+                let count = written?;
+                unflushed = count > 0;
+                connection.left(count);
+            }
             () = wake.notified() => {}
             () = sleep_until(deadline) => {}
         }
     }
 }
 
-/// Writes some of `out`, or flushes when there is nothing to write. Says whether there is something to flush.
-async fn send<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> io::Result<bool> {
-    if out.is_empty() {
+/// Writes some of `bytes` and says how many, or flushes when there are none.
+async fn send<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
         writer.flush().await?;
-        return Ok(false);
+        return Ok(0);
     }
-    match writer.write_buf(out).await? {
+    match writer.write(bytes).await? {
         0 => Err(io::ErrorKind::WriteZero.into()),
-        _ => Ok(true),
+        count => Ok(count),
     }
 }
 
 /// Writes what is left and ends the TLS session, unless the connection is to be dropped without a word.
-async fn end<W: AsyncWrite + Unpin, S: Seat>(mut writer: W, mut connection: Connection<S>) -> io::Result<()> {
+async fn end<W: AsyncWrite + Unpin, S: Seat>(mut writer: W, connection: Connection<S>) -> io::Result<()> {
     if connection.is_dropped() {
         return Ok(());
     }
-    writer.write_all_buf(connection.out()).await?;
+    writer.write_all(connection.unsent()).await?;
     writer.shutdown().await
 }

@@ -36,6 +36,8 @@ pub(super) struct Session {
     window: u32,
     /// The delivery-id of the next delivery. Ids go on when the link is attached anew.
     next_delivery_id: u32,
+    /// The emulator has ended it, and waits for the client to do so too.
+    pub(super) ended: bool,
 }
 
 impl Session {
@@ -46,6 +48,7 @@ impl Session {
             next_outgoing_id: 0,
             window: client_incoming_window,
             next_delivery_id: 0,
+            ended: false,
         }
     }
 

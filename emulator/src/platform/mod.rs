@@ -328,7 +328,7 @@ impl Platform {
                 DraftId::Assigned | DraftId::Hidden => None,
             };
             let (_, id) = self.depot.log.next(given);
-            let seq = self.depot.log.add(index, given, draft.encode(&id, published_ms), now);
+            let seq = self.depot.log.add(index, given, draft.encode(&id, published_ms, &self.depot.terms.profile), now);
             self.groups[index].place(seq, &mut self.depot, now);
             id
         });

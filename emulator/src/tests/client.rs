@@ -264,7 +264,7 @@ impl Client {
     }
 }
 
-fn symbol(condition: &impl Serialize) -> String {
+pub(super) fn symbol(condition: &impl Serialize) -> String {
     from_slice::<Symbol>(&serde_amqp::to_vec(condition).unwrap()).unwrap().to_string()
 }
 
@@ -315,7 +315,7 @@ pub(crate) fn attach(handle: u32, role: Role) -> Attach {
     }
 }
 
-pub(super) fn flow(delivery_count: u32, link_credit: u32) -> Flow {
+pub(crate) fn flow(delivery_count: u32, link_credit: u32) -> Flow {
     Flow {
         next_incoming_id: Some(delivery_count),
         incoming_window: 1_000_000,
@@ -331,6 +331,6 @@ pub(super) fn flow(delivery_count: u32, link_credit: u32) -> Flow {
     }
 }
 
-pub(super) fn disposition(first: u32, last: u32, state: Option<DeliveryState>) -> Disposition {
+pub(crate) fn disposition(first: u32, last: u32, state: Option<DeliveryState>) -> Disposition {
     Disposition { role: Role::Receiver, first, last: Some(last), settled: true, state, batchable: false }
 }

@@ -9,9 +9,11 @@ pub(crate) mod client;
 mod delivery;
 mod entry;
 mod faults;
+pub(crate) mod peer;
 mod proofs;
 mod rules;
 mod stranger;
+mod wire;
 
 use std::time::Duration;
 
