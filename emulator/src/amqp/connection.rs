@@ -73,7 +73,35 @@ pub(crate) enum Order {
     Detach { failure: Option<Failure>, closed: bool },
     /// Drop the TCP connection without a word.
     Drop,
+    // STAND-IN for package B: the four below.
+    /// End the link's session, with an error or without.
+    End(Option<Failure>),
+    /// As if the security token had expired.
+    Expire,
+    /// Hold the connection back for a time.
+    Hinder { what: Hindrance, lasts: Duration },
+    /// Spoil the next frame.
+    Corrupt(Corruption),
 }
+
+// STAND-IN for package B, up to the next line of dashes.
+/// What holds a connection back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    NoReading,
+    NoWriting,
+    Delay(Duration),
+}
+
+/// What is spoilt of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Corruption {
+    Size,
+    DataOffset,
+    FormatCode,
+    Truncate,
+}
+// ---------------------------------------------------------
 
 /// A condition and a description, as a close or detach carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,6 +285,8 @@ impl<S: Seat> Connection<S> {
                     self.fail(failure, now);
                 }
             }
+            // STAND-IN for package B.
+            Order::End(_) | Order::Expire | Order::Hinder { .. } | Order::Corrupt(_) => {}
         }
     }
 

@@ -11,5 +11,5 @@ pub(crate) mod sasl;
 mod serve;
 mod session;
 
-pub(crate) use self::connection::{Failure, Order, Seat};
+pub(crate) use self::connection::{Corruption, Failure, Hindrance, Order, Seat};
 pub(crate) use self::serve::{Server, accept};

@@ -23,7 +23,8 @@ use super::frame::{self, Kind};
 use super::sasl::{self, Plain, SaslError};
 use crate::accounts::Accounts;
 use crate::clock::Micros;
-use crate::hub::{Fault, GroupSeat, Hub};
+use crate::faults::{Fault, Reason};
+use crate::hub::{GroupSeat, Hub};
 use crate::profile::TokenExpiry;
 use crate::terms::Terms;
 
@@ -70,10 +71,9 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: imp
         }
     }
     drop(listener);
-    let close = Fault::Close {
-        condition: "amqp:connection:forced".to_owned(),
-        description: "the server shuts down".to_owned(),
-    };
+    let reason =
+        Reason { condition: "amqp:connection:forced".to_owned(), description: "the server shuts down".to_owned() };
+    let close = Fault::Close { reason: Some(reason) };
     if server.hub.inject(None, None, &close).is_ok() {
         // Those that have not opened yet are cut off with the set.
         let _ =
@@ -160,7 +160,7 @@ fn authenticate(plain: &Plain, peer: SocketAddr, server: &Server) -> Result<Admi
     let until = left.map_or(Micros::NEVER, |left| now.mono.after(left));
     let client_id = identity.client_id.as_str().to_owned();
     info!(group, client = client_id, "authenticated");
-    let seat = GroupSeat::new(Arc::clone(&server.hub), group, client_id, peer, refused);
+    let seat = GroupSeat::new(Arc::clone(&server.hub), group, client_id, peer, refused).with_key(caller.key_id);
     Ok(Admitted { seat, until })
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod client;
 mod delivery;
 mod entry;
 mod faults;
+mod gateway;
 mod proofs;
 mod rules;
 mod stranger;
