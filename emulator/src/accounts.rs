@@ -6,13 +6,18 @@ mod session;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use sluice_cloud::secret::SecretString;
 
 pub(crate) use self::session::{Issued, Role};
 
+use self::session::{Session, Sessions};
 use crate::config::{AccessKeyEntry, ProviderEntry, RoleEntry, TokenEntry};
 use crate::pattern::Pattern;
+use crate::profile::StsKey;
+use crate::rules::{Rule, Rules};
+use crate::terms::Terms;
 
 /// The permission that a client's connection needs (PLATFORM.md 1.4).
 pub(crate) const SUBSCRIBE: &str = "iot:sub";
@@ -34,11 +39,14 @@ pub(crate) enum Identity {
 /// Whom an access key belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    /// The ID of the access key; the temporary one for a session.
+    pub(crate) key_id: String,
     /// The account's ID.
     pub(crate) account: String,
     /// Who it is in that account.
     pub(crate) identity: Identity,
     permissions: Vec<Pattern>,
+    rules: Rules,
     /// When the key expires, in Unix ms.
     pub(crate) expires_at_ms: Option<u64>,
 }
@@ -46,7 +54,12 @@ pub(crate) struct Caller {
 impl Caller {
     /// Whether the caller may do this: `iot:sub`, `iot:` and an action, `sts:AssumeRole`.
     pub(crate) fn may(&self, what: &str) -> bool {
-        self.permissions.iter().any(|pattern| pattern.fits(what))
+        !self.rules.keeps(Rule::KeyPermission) || self.permissions.iter().any(|pattern| pattern.fits(what))
+    }
+
+    /// Whether the caller may do anything to what belongs to this account.
+    pub(crate) fn is_of(&self, account: &str) -> bool {
+        !self.rules.keeps(Rule::KeyAccount) || self.account == account
     }
 }
 
@@ -90,25 +103,18 @@ pub(crate) struct KeyChange {
     pub(crate) enabled: Option<bool>,
 }
 
-/// A temporary key.
-struct Session {
-    key_id: String,
-    secret: SecretString,
-    caller: Caller,
-}
-
 /// All of them. See the module.
 pub(crate) struct Accounts {
     default_account: String,
     keys: HashMap<String, Key>,
-    /// By their tokens.
-    sessions: HashMap<String, Session>,
+    sessions: Sessions,
     roles: Vec<RoleEntry>,
     providers: Vec<ProviderEntry>,
+    terms: Arc<Terms>,
 }
 
 impl fmt::Debug for Accounts {
-    /// The map of sessions has tokens for keys, so it is counted and not shown.
+    /// The sessions are found by their tokens, so they are counted and not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sessions = self.sessions.len();
         f.debug_struct("Accounts").field("keys", &self.keys).field("sessions", &sessions).finish_non_exhaustive()
@@ -132,24 +138,30 @@ impl Accounts {
             enabled: true,
         };
         let session = |entry: &TokenEntry| Session {
-            key_id: entry.access_key_id.clone(),
             secret: entry.access_key_secret.clone(),
+            owner: None,
             caller: Caller {
+                key_id: entry.access_key_id.clone(),
                 account: account(&entry.account),
                 identity: Identity::Session {
                     arn: format!("acs:sts::{}:assumed-role/configured/configured", account(&entry.account)),
                 },
                 permissions: entry.permissions.clone(),
+                rules: Rules::default(),
                 expires_at_ms: entry.expires_at_ms,
             },
         };
-        Self {
-            default_account: default_account.to_owned(),
-            keys: keys.iter().map(|entry| (entry.id.clone(), key(entry))).collect(),
-            sessions: tokens.iter().map(|entry| (entry.security_token.expose().to_owned(), session(entry))).collect(),
-            roles,
-            providers,
+        let mut sessions = Sessions::default();
+        for entry in tokens {
+            sessions.add(entry.security_token.expose(), session(entry));
         }
+        let keys = keys.iter().map(|entry| (entry.id.clone(), key(entry))).collect();
+        Self { default_account: default_account.to_owned(), keys, sessions, roles, providers, terms: Arc::default() }
+    }
+
+    /// The same under these terms.
+    pub(crate) fn under(self, terms: Arc<Terms>) -> Self {
+        Self { terms, ..self }
     }
 
     /// The secret of an access key, and whom it belongs to, if it may be used now.
@@ -160,23 +172,64 @@ impl Accounts {
         now_ms: u64,
     ) -> Result<(SecretString, Caller), BadKey> {
         let Some(token) = token else {
-            if let Some(key) = self.keys.get(key_id) {
-                let identity = if key.root { Identity::Root } else { Identity::User };
-                let (account, permissions) = (key.account.clone(), key.permissions.clone());
-                let caller = Caller { account, identity, permissions, expires_at_ms: None };
-                return if key.enabled { Ok((key.secret.clone(), caller)) } else { Err(BadKey::Disabled) };
-            }
-            let temporary = self.sessions.values().any(|session| session.key_id == key_id);
-            return Err(if temporary { BadKey::TokenMissing } else { BadKey::Unknown });
+            let temporary = self.sessions.has_key(key_id);
+            let key = self.key(key_id).map_err(|reason| if temporary { BadKey::TokenMissing } else { reason })?;
+            let caller = Caller {
+                key_id: key_id.to_owned(),
+                account: key.account.clone(),
+                identity: if key.root { Identity::Root } else { Identity::User },
+                permissions: key.permissions.clone(),
+                rules: self.terms.rules,
+                expires_at_ms: None,
+            };
+            return Ok((key.secret.clone(), caller));
         };
         let session = self.sessions.get(token).ok_or(BadKey::TokenUnknown)?;
-        if session.key_id != key_id {
+        if session.caller.key_id != key_id {
             return Err(BadKey::TokenOfAnother);
         }
-        if session.caller.expires_at_ms.is_some_and(|at| at <= now_ms) {
+        Ok((session.secret.clone(), self.acts(session, now_ms)?))
+    }
+
+    /// The same for the user name of a client's connection. With a security token, the platform may want the key of the
+    /// user who has assumed the role instead of the temporary one; where nobody has (a configured token, a token of an
+    /// identity provider), the temporary one serves in any case.
+    pub(crate) fn look_up_client(
+        &self,
+        key_id: &str,
+        token: Option<&str>,
+        now_ms: u64,
+    ) -> Result<(SecretString, Caller), BadKey> {
+        let session = token.and_then(|token| self.sessions.get(token));
+        let assumed = session.and_then(|session| Some((session, session.owner.as_deref()?)));
+        match (self.terms.profile.sts_key, assumed) {
+            (StsKey::Owner, Some((session, owner))) => {
+                if owner != key_id {
+                    return Err(BadKey::TokenOfAnother);
+                }
+                Ok((self.key(owner)?.secret.clone(), self.acts(session, now_ms)?))
+            }
+            _ => self.look_up(key_id, token, now_ms),
+        }
+    }
+
+    fn key(&self, key_id: &str) -> Result<&Key, BadKey> {
+        let key = self.keys.get(key_id).ok_or(BadKey::Unknown)?;
+        if key.enabled || !self.terms.keeps(Rule::KeyPermission) { Ok(key) } else { Err(BadKey::Disabled) }
+    }
+
+    /// Whom a session acts for, while it lasts.
+    fn acts(&self, session: &Session, now_ms: u64) -> Result<Caller, BadKey> {
+        let expired = session.caller.expires_at_ms.is_some_and(|at| at <= now_ms);
+        if expired && self.terms.keeps(Rule::TokenLife) {
             return Err(BadKey::TokenExpired);
         }
-        Ok((session.secret.clone(), session.caller.clone()))
+        Ok(Caller { rules: self.terms.rules, ..session.caller.clone() })
+    }
+
+    /// Lets a temporary key expire now. Says whether there is one of this ID.
+    pub(crate) fn expire(&mut self, key_id: &str, now_ms: u64) -> bool {
+        self.sessions.expire(key_id, now_ms)
     }
 
     /// The access keys, by ID; temporary ones are not among them.

@@ -3,6 +3,8 @@
 //! a 4xx and `{"error": "…"}`; fields it does not know are bad input.
 
 mod access;
+mod faults;
+mod look;
 mod request;
 
 use std::sync::{Arc, Mutex};
@@ -11,13 +13,14 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::request::{DevicesRequest, FatesQuery, FaultRequest, LimitsRequest, PublishRequest};
+use self::request::{DevicesRequest, FatesQuery, LimitsRequest, PublishRequest};
 use crate::accounts::Accounts;
+use crate::faults::Injector;
 use crate::generator::{Generator, Progress, StartError};
 use crate::hub::Hub;
 use crate::openapi::Service;
@@ -32,6 +35,7 @@ pub(crate) struct Admin {
     pub(crate) hub: Arc<Hub>,
     pub(crate) accounts: Arc<Mutex<Accounts>>,
     pub(crate) service: Arc<Service>,
+    pub(crate) injector: Arc<Injector>,
     pub(crate) generator: Generator,
     pub(crate) product_key: String,
     pub(crate) max_payload_bytes: usize,
@@ -71,7 +75,11 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/admin/groups/{group}", get(group).post(limits))
         .route("/admin/messages", get(messages))
         .route("/admin/messages/{id}", get(message))
-        .route("/admin/faults", post(faults))
+        .route("/admin/connections", get(look::connections))
+        .route("/admin/audit", get(look::audit))
+        .route("/admin/log", get(look::log))
+        .route("/admin/faults", get(faults::planned).post(faults::inject).delete(faults::cancel_all))
+        .route("/admin/faults/{id}", delete(faults::cancel))
         .route("/admin/devices", get(progress).post(devices))
         .route("/admin/keys", get(access::keys).post(access::change_key))
         .route("/admin/subscriptions", get(access::subscriptions))
@@ -132,14 +140,6 @@ async fn messages(
     let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
     let (messages, next) = admin.hub.fates(query.group(), query.after(), query.limit().map_err(bad)?)?;
     Ok(Json(json!({"messages": messages, "next": next})))
-}
-
-async fn faults(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
-    let request: FaultRequest = read(&body)?;
-    let fault = request.fault().map_err(bad)?;
-    let affected = admin.hub.inject(request.group.as_deref(), request.client.as_deref(), &fault)?;
-    tracing::info!(?fault, affected, "fault injected");
-    Ok(Json(json!({"affected": affected})))
 }
 
 async fn devices(State(admin): Shared, body: Bytes) -> Result<Json<Progress>, Refused> {

@@ -4,7 +4,7 @@
 
 mod seat;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,17 +14,21 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 pub(crate) use self::seat::GroupSeat;
 use crate::amqp::{Failure, Order};
 use crate::clock::{Clock, Micros, Now};
+use crate::faults::{Fault, Target};
 use crate::instances::{DEFAULT_GROUP, InstanceError, Instances};
 use crate::message::Draft;
 use crate::openapi::World;
 use crate::platform::{
-    ClientKey, Counts, FateLine, FateSummary, Figures, GroupLimits, Platform, Refusal, Seq, UnknownGroup,
+    Audit, ClientKey, CloudLine, ConnectionLine, Counts, FateLine, FateSummary, Figures, GroupLimits, LogQuery,
+    Platform, Refusal, Seq, UnknownGroup,
 };
 
 #[derive(Debug)]
 struct Mailbox {
     wake: Arc<Notify>,
     orders: Vec<Order>,
+    /// The access key that the connection was made with.
+    key_id: String,
 }
 
 #[derive(Debug)]
@@ -33,40 +37,39 @@ struct State {
     instances: Instances,
     /// What the OpenAPI shows of the groups, by their addresses: the figures of a while ago.
     shown: HashMap<String, Figures>,
+    /// What the groups' counts were when those figures were made.
+    counted: HashMap<String, Counts>,
     mailboxes: HashMap<ClientKey, Mailbox>,
     /// When the timer will tick by itself.
     armed: Micros,
 }
 
-/// What an admin does to connections. For conditions, see AMQP 1.0, 2.8.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Close them with a condition and a description, `amqp:connection:forced` as a rule.
-    Close {
-        /// The condition.
-        condition: String,
-        /// The description.
-        description: String,
-    },
-    /// Detach their links with a condition and a description, `amqp:link:detach-forced` as a rule.
-    Detach {
-        /// The condition.
-        condition: String,
-        /// The description.
-        description: String,
-    },
-    /// Drop their TCP connections without a word.
-    Drop,
-}
+/// How many orders wait for one connection, at most.
+const MOST_ORDERS: usize = 1_000;
 
-impl From<Fault> for Order {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Close { condition, description } => Self::Close(Some(Failure::named(&condition, description))),
-            Fault::Detach { condition, description } => {
-                Self::Detach { failure: Some(Failure::named(&condition, description)), closed: true }
+impl State {
+    /// The open connections that are meant.
+    fn find(&self, target: &Target) -> Result<Vec<ClientKey>, UnknownGroup> {
+        let mut clients = self.platform.clients(target.group.as_deref(), target.client.as_deref())?;
+        clients.retain(|client| target.connection.is_none_or(|number| client.number() == number));
+        Ok(clients)
+    }
+
+    /// Makes the figures that are shown anew, but those of groups in which nothing has happened since: what is counted is
+    /// the same, and nothing was consumed that could grow old.
+    fn renew_figures(&mut self, now: Micros) {
+        let Self { platform, shown, counted, .. } = self;
+        shown.retain(|group, _| platform.has_group(group));
+        counted.retain(|group, _| platform.has_group(group));
+        for (group, counts) in platform.all_counts() {
+            let still = counted.get(group) == Some(&counts);
+            if still && shown.get(group).is_some_and(|figures| figures.speed.total() == 0) {
+                continue;
             }
-            Fault::Drop => Self::Drop,
+            if let Ok(figures) = platform.figures(group, now) {
+                shown.insert(group.to_owned(), figures);
+                counted.insert(group.to_owned(), counts);
+            }
         }
     }
 }
@@ -85,8 +88,8 @@ impl Hub {
         for address in instances.addresses() {
             platform.add_group(&address, clock.now().mono);
         }
-        let (shown, mailboxes) = (HashMap::new(), HashMap::new());
-        let state = State { platform, instances, shown, mailboxes, armed: Micros::NEVER };
+        let (shown, counted, mailboxes) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let state = State { platform, instances, shown, counted, mailboxes, armed: Micros::NEVER };
         Self { clock, state: Mutex::new(state), timer: Notify::new() }
     }
 
@@ -169,7 +172,12 @@ impl Hub {
 
     /// What an action of the OpenAPI does to the platform.
     pub(crate) fn with_world<R>(&self, act: impl FnOnce(&mut World<'_>) -> R) -> R {
-        self.with_state(|State { platform, instances, shown, .. }, now| {
+        self.with_world_at(self.clock.now(), act)
+    }
+
+    /// The same at this time.
+    pub(crate) fn with_world_at<R>(&self, now: Now, act: impl FnOnce(&mut World<'_>) -> R) -> R {
+        self.with_state(|State { platform, instances, shown, .. }, _| {
             act(&mut World { platform, instances, shown, now })
         })
     }
@@ -181,8 +189,7 @@ impl Hub {
         loop {
             ticks.tick().await;
             let mut state = self.lock();
-            let now = self.clock.now().mono;
-            state.shown = state.platform.all_figures(now).map(|(group, it)| (group.to_owned(), it)).collect();
+            state.renew_figures(self.clock.now().mono);
         }
     }
 
@@ -222,15 +229,64 @@ impl Hub {
     /// Does `fault` to the open connections of `group` (of all groups when `None`), or those of them with this client
     /// ID. Returns how many there were.
     pub fn inject(&self, group: Option<&str>, client_id: Option<&str>, fault: &Fault) -> Result<usize, UnknownGroup> {
+        let (group, client) = (group.map(str::to_owned), client_id.map(str::to_owned));
+        self.order(&Target { group, client, connection: None }, &fault.into(), |_| true)
+    }
+
+    /// Has an order carried out by those of these connections whose access key is meant. Returns how many there were.
+    pub(crate) fn order(
+        &self,
+        target: &Target,
+        order: &Order,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Result<usize, UnknownGroup> {
         let mut state = self.lock();
-        let clients = state.platform.clients(group, client_id)?;
-        for client in &clients {
-            if let Some(mailbox) = state.mailboxes.get_mut(client) {
-                mailbox.orders.push(fault.clone().into());
+        let mut count = 0;
+        for client in state.find(target)? {
+            if let Some(mailbox) = state.mailboxes.get_mut(&client).filter(|mailbox| is_meant(&mailbox.key_id)) {
+                // Of those that a connection does not get round to, the last ones count.
+                if mailbox.orders.len() >= MOST_ORDERS {
+                    mailbox.orders.remove(0);
+                }
+                mailbox.orders.push(order.clone());
                 mailbox.wake.notify_one();
+                count += 1;
             }
         }
-        Ok(clients.len())
+        Ok(count)
+    }
+
+    /// The access keys that these connections were made with, each once.
+    pub(crate) fn keys(&self, target: &Target) -> Result<Vec<String>, UnknownGroup> {
+        let state = self.lock();
+        let clients = state.find(target)?;
+        let keys = clients.iter().filter_map(|client| state.mailboxes.get(client)).map(|mailbox| &mailbox.key_id);
+        Ok(keys.collect::<BTreeSet<_>>().into_iter().cloned().collect())
+    }
+
+    /// Pushes a message once more, under the same ID, which is returned; `None` when the log does not know it.
+    pub(crate) fn repeat(&self, id: &str) -> Option<String> {
+        self.with(|platform, now| platform.repeat(id, now))
+    }
+
+    /// Refuses the next so many attempts to connect to `group`, to any group when `None`.
+    pub(crate) fn refuse_next(&self, group: Option<&str>, attempts: u32) -> Result<(), UnknownGroup> {
+        self.with(|platform, _| platform.refuse_next(group, attempts))
+    }
+
+    /// The open connections of `group`, of all groups when `None`.
+    pub(crate) fn connections(&self, group: Option<&str>) -> Result<Vec<ConnectionLine>, UnknownGroup> {
+        self.lock().platform.connections(group)
+    }
+
+    /// Whether the platform finds itself in order.
+    pub(crate) fn audit(&self) -> Audit {
+        self.lock().platform.audit()
+    }
+
+    /// What the platform has written into its own log.
+    pub(crate) fn cloud_log(&self, wanted: &LogQuery) -> Vec<CloudLine> {
+        self.lock().platform.cloud_log(wanted)
     }
 
     /// Has every open connection carry this out. Returns how many there were.
@@ -254,3 +310,6 @@ impl Hub {
         self.with(|platform, now| platform.attempt(group, now))
     }
 }
+
+#[cfg(test)]
+mod tests;

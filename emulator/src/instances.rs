@@ -4,6 +4,8 @@
 //! A group is known to the rest of the emulator by its *address*: its ID alone in the first instance, `INSTANCE/ID` in
 //! the others, since every instance has a `DEFAULT_GROUP`.
 
+mod error;
+mod quotas;
 mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,98 +14,12 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use sluice_cloud::topic;
 
+pub(crate) use self::error::InstanceError;
+pub(crate) use self::quotas::Quotas;
 pub(crate) use self::subscription::{Channel, Flag, Flags, Subscription};
 
 /// The ID of the group that every instance has, and that can be neither renamed nor deleted.
 pub(crate) const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
-
-/// How much there may be of everything. PLATFORM.md 1.8 has the values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Quotas {
-    /// Groups that one product is pushed to.
-    pub(crate) groups_per_product: usize,
-    /// Products that are pushed to one group.
-    pub(crate) products_per_group: usize,
-    /// Groups of one account.
-    pub(crate) groups_per_account: usize,
-}
-
-/// Why something can't be done. Which codes the platform has for most of these is not documented; those that are not in
-/// PLATFORM.md 4 are the emulator's own, after the pattern of the others.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InstanceError {
-    #[error("The specified instance does not exist: {0}.")]
-    NoInstance(String),
-    #[error("The IotInstanceId must be passed, because the instances of this account have one.")]
-    InstanceLeftOut,
-    #[error("The tenant is invalid: instance {0} belongs to another account.")]
-    OtherAccount(String),
-    #[error("The consumer group does not exist: {0}.")]
-    NoGroup(String),
-    #[error("The default consumer group can't be {0}.")]
-    DefaultGroup(&'static str),
-    #[error(
-        "The name of a consumer group must be 4 to 30 letters, digits and underscores, a Chinese one counting twice."
-    )]
-    GroupName,
-    #[error("A consumer group of this name exists already: {0}.")]
-    GroupNameTaken(String),
-    #[error("The consumer group is subscribed to product {0}; remove it from the subscription first.")]
-    GroupInUse(String),
-    #[error("The account has {0} consumer groups, which is the limit.")]
-    TooManyGroups(usize),
-    #[error("The specified product does not exist: {0}.")]
-    NoProduct(String),
-    #[error("The product {0} has no {1} subscription.")]
-    NotSubscribed(String, Channel),
-    #[error("The product {0} has a {1} subscription already.")]
-    AlreadySubscribed(String, Channel),
-    #[error("At least one kind of message must be subscribed to.")]
-    NoFlags,
-    #[error("{0} goes with AMQP subscriptions only.")]
-    AmqpOnly(&'static str),
-    #[error("An AMQP subscription needs at least one ConsumerGroupIds.N.")]
-    NoGroups,
-    #[error("An MNS subscription needs an MnsConfiguration.")]
-    NoMnsConfiguration,
-    #[error("The product has {0} consumer groups, which is the limit.")]
-    TooManyGroupsOfProduct(usize),
-    #[error("The consumer group has {0} products, which is the limit.")]
-    TooManyProductsOfGroup(usize),
-    #[error("The consumer group {0} is part of the subscription already.")]
-    AlreadyPart(String),
-    #[error("The consumer group {0} is not part of the subscription.")]
-    NotPart(String),
-    #[error("The last consumer group of a subscription can't be removed.")]
-    LastGroup,
-}
-
-impl InstanceError {
-    /// The code that goes with it.
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::NoInstance(_) | Self::InstanceLeftOut => "iot.Sre.IotInstanceNotFound",
-            Self::OtherAccount(_) => "iot.common.InvalidTenant",
-            Self::NoGroup(_) => "iot.messagebroker.NotExistedConsumerGroup",
-            Self::DefaultGroup(_) => "iot.messagebroker.DefaultConsumerGroupIsImmutable",
-            Self::GroupName | Self::NoFlags | Self::AmqpOnly(_) | Self::NoGroups | Self::NoMnsConfiguration => {
-                "iot.common.InvalidFormattedParameter"
-            }
-            Self::GroupNameTaken(_) => "iot.messagebroker.AlreadyExistedConsumerGroupName",
-            Self::GroupInUse(_) => "iot.messagebroker.ConsumerGroupInUse",
-            Self::TooManyGroups(_) => "iot.messagebroker.ConsumerGroupCountExceedMax",
-            Self::NoProduct(_) => "iot.prod.NotExistedProduct",
-            Self::NotSubscribed(..) => "iot.messagebroker.NotExistedSubscribeRelation",
-            Self::AlreadySubscribed(..) => "iot.messagebroker.AlreadyExistedSubscribeRelation",
-            Self::TooManyGroupsOfProduct(_) | Self::TooManyProductsOfGroup(_) => {
-                "iot.messagebroker.SubscribeRelationCountExceedMax"
-            }
-            Self::AlreadyPart(_) => "iot.messagebroker.AlreadyExistedConsumerGroupRelation",
-            Self::NotPart(_) => "iot.messagebroker.NotExistedConsumerGroupRelation",
-            Self::LastGroup => "iot.messagebroker.LastConsumerGroupRelation",
-        }
-    }
-}
 
 /// A group, apart from its messages and clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,10 +106,14 @@ impl Instances {
         })
     }
 
-    /// The same, if it is this account's.
-    pub(crate) fn find_for(&self, account: &str, id: Option<&str>) -> Result<InstanceKey, InstanceError> {
+    /// The same, if its account is one for which the caller may act.
+    pub(crate) fn find_for(
+        &self,
+        may_act_for: impl FnOnce(&str) -> bool,
+        id: Option<&str>,
+    ) -> Result<InstanceKey, InstanceError> {
         let key = self.find(id)?;
-        if self.account(key) == account {
+        if may_act_for(self.account(key)) {
             Ok(key)
         } else {
             Err(InstanceError::OtherAccount(self.instance(key).id.clone()))
@@ -227,9 +147,7 @@ impl Instances {
         self.check_name(key, name)?;
         let account = self.account(key);
         let owned = self.list.iter().filter(|instance| instance.account == account);
-        if owned.map(|instance| instance.groups.len()).sum::<usize>() >= self.quotas.groups_per_account {
-            return Err(InstanceError::TooManyGroups(self.quotas.groups_per_account));
-        }
+        self.quotas.check_groups_of_account(owned.map(|instance| instance.groups.len()).sum::<usize>() + 1)?;
         let id = loop {
             let random = (0..20).map(|_| char::from(self.rng.sample(rand::distr::Alphanumeric)));
             let id: String = random.chain("000100".chars()).collect();
@@ -340,9 +258,7 @@ impl Instances {
             }
             self.check_part(key, product, group)?;
         }
-        if subscription.groups.len() > self.quotas.groups_per_product {
-            return Err(InstanceError::TooManyGroupsOfProduct(self.quotas.groups_per_product));
-        }
+        self.quotas.check_groups_of_product(subscription.groups.len())?;
         self.instance_mut(key).subscriptions.insert((product.to_owned(), channel), subscription);
         Ok(())
     }
@@ -365,9 +281,7 @@ impl Instances {
         if groups.iter().any(|id| id == group) {
             return Err(InstanceError::AlreadyPart(group.to_owned()));
         }
-        if groups.len() >= self.quotas.groups_per_product {
-            return Err(InstanceError::TooManyGroupsOfProduct(self.quotas.groups_per_product));
-        }
+        self.quotas.check_groups_of_product(groups.len() + 1)?;
         self.check_part(key, product, group)?;
         self.parts(key, product, |groups| groups.push(group.to_owned()));
         Ok(())
@@ -396,10 +310,7 @@ impl Instances {
     fn check_part(&self, key: InstanceKey, product: &str, group: &str) -> Result<(), InstanceError> {
         self.group(key, group)?;
         let others = self.products_of(key, group).filter(|other| *other != product).count();
-        if others >= self.quotas.products_per_group {
-            return Err(InstanceError::TooManyProductsOfGroup(self.quotas.products_per_group));
-        }
-        Ok(())
+        self.quotas.check_products_of_group(others + 1)
     }
 
     /// Whether any product is subscribed to at all.

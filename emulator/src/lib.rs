@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod devices;
 mod duration;
+mod faults;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod generator;
@@ -44,9 +45,10 @@ pub use self::config::{
     AccessKeyEntry, Config, ConfigError, InstanceEntry, OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts,
     ThrottleScope, TokenEntry, TrustEntry, Unsubscribed, Wire,
 };
+pub use self::faults::{Fault, FramePart, Reason};
 #[cfg(any(test, feature = "fuzzing"))]
-pub use self::fuzzing::fuzz_connection;
-pub use self::hub::{Fault, Hub};
+pub use self::fuzzing::{fuzz_call, fuzz_connection};
+pub use self::hub::Hub;
 pub use self::limits::Limits;
 pub use self::message::{BodySection, Draft, DraftId};
 pub use self::pattern::Pattern;
@@ -60,6 +62,7 @@ pub use self::tls::TlsError;
 use self::accounts::Accounts;
 use self::admin::Admin;
 use self::amqp::Server;
+use self::faults::Injector;
 use self::generator::Generator;
 use self::instances::{Instances, Quotas, Setup};
 use self::openapi::Service;
@@ -100,6 +103,7 @@ pub struct Emulator {
     stop: watch::Sender<bool>,
     timer: JoinHandle<()>,
     figures: Option<JoinHandle<()>>,
+    faults: JoinHandle<()>,
     amqp: JoinHandle<()>,
     api: JoinHandle<()>,
     http: JoinHandle<io::Result<()>>,
@@ -125,18 +129,14 @@ impl Emulator {
         let clock = Clock::start();
         // IDs are numbers of 19 digits; those of a later start are higher.
         let id_base = clock.now().unix_us.saturating_mul(1_000);
-        let instances = instances(&config, clock.now().unix_us / 1_000);
+        let instances = instances(&config, rules, clock.now().unix_us / 1_000);
         let Config { limits, profile, wire, .. } = config;
         let terms = Arc::new(Terms { limits, profile, wire, rules });
         let platform = Platform::new(Arc::clone(&terms), [], id_base, config.seed);
         let hub = Arc::new(Hub::new(clock, platform, instances));
-        let accounts = Arc::new(Mutex::new(Accounts::new(
-            &config.account_id,
-            &config.access_keys,
-            &config.tokens,
-            config.roles,
-            config.oidc_providers,
-        )));
+        let accounts =
+            Accounts::new(&config.account_id, &config.access_keys, &config.tokens, config.roles, config.oidc_providers);
+        let accounts = Arc::new(Mutex::new(accounts.under(Arc::clone(&terms))));
 
         let (stop, stopped) = watch::channel(false);
         let timer = tokio::spawn({
@@ -149,18 +149,33 @@ impl Emulator {
             tokio::spawn(async move { hub.run_figures(figures_every).await })
         });
         let max_payload_bytes = terms.limits.max_payload_bytes;
-        let server = Server { tls, accounts: Arc::clone(&accounts), hub: Arc::clone(&hub), terms };
+        let server = Server { tls, accounts: Arc::clone(&accounts), hub: Arc::clone(&hub), terms: Arc::clone(&terms) };
         let amqp = tokio::spawn(amqp::accept(amqp_listener, Arc::new(server), until(stopped.clone())));
-        let service = Service::new(Arc::clone(&hub), Arc::clone(&accounts), config.open_api, config.sts);
+        let service = Service::new(Arc::clone(&hub), Arc::clone(&accounts), terms, config.open_api, config.sts);
         let service = Arc::new(service);
+        let injector = Injector::new(Arc::clone(&hub), Arc::clone(&accounts), Arc::clone(&service));
+        let injector = Arc::new(injector);
+        let faults = tokio::spawn({
+            let injector = Arc::clone(&injector);
+            async move { injector.run().await }
+        });
         let api = tokio::spawn(openapi::accept(api_listener, api_tls, Arc::clone(&service), until(stopped.clone())));
         let generator = Generator::new(Arc::clone(&hub));
         let (product_key, seed) = (config.product_key, config.seed);
-        let admin = Admin { hub: Arc::clone(&hub), accounts, service, generator, product_key, max_payload_bytes, seed };
+        let admin = Admin {
+            hub: Arc::clone(&hub),
+            accounts,
+            service,
+            injector,
+            generator,
+            product_key,
+            max_payload_bytes,
+            seed,
+        };
         let http = tokio::spawn(admin::serve(http_listener, Arc::new(admin), until(stopped)));
 
         let ca_pem = authority.pem().to_owned();
-        Ok(Self { amqp_addr, http_addr, api_addr, ca_pem, hub, stop, timer, figures, amqp, api, http })
+        Ok(Self { amqp_addr, http_addr, api_addr, ca_pem, hub, stop, timer, figures, faults, amqp, api, http })
     }
 
     /// Where AMQP over TLS is served.
@@ -211,6 +226,7 @@ impl Drop for Emulator {
         if let Some(figures) = &self.figures {
             figures.abort();
         }
+        self.faults.abort();
         self.amqp.abort();
         self.api.abort();
         self.http.abort();
@@ -218,7 +234,7 @@ impl Drop for Emulator {
 }
 
 /// The instances that a configuration names.
-fn instances(config: &Config, now_unix_ms: u64) -> Instances {
+fn instances(config: &Config, rules: Rules, now_unix_ms: u64) -> Instances {
     let first = Setup {
         id: config.instance_id.clone(),
         account: config.account_id.clone(),
@@ -235,6 +251,7 @@ fn instances(config: &Config, now_unix_ms: u64) -> Instances {
         groups_per_product: config.open_api.groups_per_product,
         products_per_group: config.open_api.products_per_group,
         groups_per_account: config.open_api.groups_per_account,
+        rules,
     };
     Instances::new(std::iter::once(first).chain(others).collect(), quotas, config.seed, now_unix_ms)
 }

@@ -7,6 +7,7 @@ mod answer;
 mod call;
 mod gate;
 mod iot;
+mod nonces;
 mod oidc;
 mod serve;
 mod sts;
@@ -16,20 +17,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tracing::{debug, info};
 
+pub(crate) use self::call::Received;
 pub(crate) use self::gate::{ApiFault, Counted, Rate};
 pub(crate) use self::iot::World;
 pub(crate) use self::serve::accept;
 
 use self::answer::{Answer, Format, Refusal};
-use self::call::{Call, Received};
+use self::call::Call;
 use self::gate::{Gate, Outcome};
 use self::oidc::KeySet;
 use crate::accounts::{Accounts, BadKey, Caller};
 use crate::clock::{Micros, Now};
 use crate::config::{OpenApi, ProviderEntry, Sts};
 use crate::hub::Hub;
+use crate::rules::Rule;
+use crate::terms::Terms;
 
 /// The APIs behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,10 +76,10 @@ struct Told {
 
 /// An answer as it goes over the wire.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
-    content_type: &'static str,
-    text: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) text: String,
 }
 
 /// The gateway and what is behind it.
@@ -83,14 +88,23 @@ pub(crate) struct Service {
     hub: Arc<Hub>,
     accounts: Arc<Mutex<Accounts>>,
     gate: Mutex<Gate>,
+    terms: Arc<Terms>,
     rules: OpenApi,
     sts: Sts,
+    /// Wakes the calls that hang, when the faults have changed.
+    faults: Notify,
 }
 
 impl Service {
-    pub(crate) fn new(hub: Arc<Hub>, accounts: Arc<Mutex<Accounts>>, rules: OpenApi, sts: Sts) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        accounts: Arc<Mutex<Accounts>>,
+        terms: Arc<Terms>,
+        rules: OpenApi,
+        sts: Sts,
+    ) -> Self {
         let gate = Mutex::new(Gate::new(rules.throttle, rules.timestamp_window));
-        Self { hub, accounts, gate, rules, sts }
+        Self { hub, accounts, gate, terms, rules, sts, faults: Notify::new() }
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -111,12 +125,31 @@ impl Service {
     pub(crate) fn misbehave(&self, fault: ApiFault, product: Option<Product>, time: Duration) {
         let until = self.hub.clock().now().mono.after(time);
         self.gate().misbehave(fault, product, until);
+        self.faults.notify_waiters();
+    }
+
+    /// Until when a call hangs, if it does.
+    fn frozen_until(&self, received: &Received) -> Option<Micros> {
+        let now = self.hub.clock().now().mono;
+        let product = received.version().and_then(|version| Product::of(&version).ok());
+        self.gate().frozen_until(product, now)
+    }
+
+    /// Counts a call that has to wait. Whose it is has not been looked at yet.
+    fn count_frozen(&self, received: &Received) {
+        if let Some(product) = received.version().and_then(|version| Product::of(&version).ok()) {
+            self.gate().count(None, product, None, Outcome::Frozen);
+        }
     }
 
     /// Answers a call.
     fn handle(&self, received: Received) -> Reply {
+        self.handle_at(received, self.hub.clock().now())
+    }
+
+    /// Answers a call that comes at this time.
+    pub(crate) fn handle_at(&self, received: Received, now: Now) -> Reply {
         let (format, host) = (received.format(), received.host().to_owned());
-        let now = self.hub.clock().now();
         let mut told = Told::default();
         let (answer, outcome) = match self.serve(received, now, &mut told) {
             Ok((true, answer)) => (answer, Outcome::Succeeded),
@@ -158,10 +191,10 @@ impl Service {
         }
         let caller = self.authenticate(&call, now)?;
         told.account = Some(caller.account.clone());
-        self.throttle(told, now.mono)?;
+        self.admit(told, Some((&caller.key_id, call.nonce())), now.mono)?;
         match product {
             Product::Iot => {
-                self.hub.with_world(|world| iot::perform(action, &caller, call.params(), &self.rules, world))
+                self.hub.with_world_at(now, |world| iot::perform(action, &caller, call.params(), &self.rules, world))
             }
             Product::Sts => {
                 let accounts = &mut self.accounts();
@@ -176,9 +209,10 @@ impl Service {
         let role = call.params().get("RoleArn").unwrap_or_default();
         told.account = self.accounts().role(role).map(|role| role.account().to_owned());
         self.check_time(call, now)?;
-        self.throttle(told, now.mono)?;
-        let accounts = &mut self.accounts();
-        let answer = sts::assume_role_with_oidc(accounts, call.params(), &self.sts, keys_of, now.unix_us / 1_000)?;
+        self.admit(told, None, now.mono)?;
+        let (accounts, kept) = (&mut self.accounts(), self.terms.rules);
+        let now_ms = now.unix_us / 1_000;
+        let answer = sts::assume_role_with_oidc(accounts, call.params(), &self.sts, keys_of, kept, now_ms)?;
         info!(role, "token of an identity provider exchanged");
         Ok((true, answer))
     }
@@ -188,35 +222,46 @@ impl Service {
         let found = self.accounts().look_up(key_id, call.security_token(), now.unix_us / 1_000);
         let (secret, caller) = found.map_err(bad_key)?;
         self.check_time(call, now)?;
-        call.check_signature(&secret)?;
-        if self.gate().is_new(key_id, call.nonce(), now.mono) {
-            Ok(caller)
-        } else {
-            Err(Refusal::invalid("SignatureNonceUsed", "Specified signature nonce was used already."))
+        if self.terms.keeps(Rule::ApiSignature) {
+            call.check_signature(&secret)?;
         }
+        Ok(caller)
     }
 
     fn check_time(&self, call: &Call, now: Now) -> Result<(), Refusal> {
         let now_ms = i64::try_from(now.unix_us / 1_000).unwrap_or(i64::MAX);
         let window_ms = self.rules.timestamp_window.as_millis();
-        if u128::from(call.made_at_ms()?.abs_diff(now_ms)) > window_ms {
+        let off_ms = u128::from(call.made_at_ms()?.abs_diff(now_ms));
+        if off_ms > window_ms && self.terms.keeps(Rule::ApiTimestamp) {
             return Err(Refusal::invalid("InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
         }
         Ok(())
     }
 
-    fn throttle(&self, told: &Told, now: Micros) -> Result<(), Refusal> {
+    /// Lets a call in whose nonce is new and which fits into its second. Only such a nonce is remembered: a call that was
+    /// one too many may be made again as it is.
+    fn admit(&self, told: &Told, nonce: Option<(&str, &str)>, now: Micros) -> Result<(), Refusal> {
         let (Some(product), Some(action)) = (told.product, told.action) else { return Ok(()) };
-        let per_second = match product {
-            Product::Iot => self.rules.calls_per_second,
-            Product::Sts => self.sts.calls_per_second,
+        let (rule, per_second) = match product {
+            Product::Iot => (Rule::ApiRate, self.rules.calls_per_second),
+            Product::Sts => (Rule::StsRate, self.sts.calls_per_second),
         };
         let mut gate = self.gate();
-        let fits = gate.admits(told.account.as_deref().unwrap_or_default(), product, action, per_second, now);
-        if fits && gate.fault(product, now) != Some(ApiFault::Throttle) {
-            return Ok(());
+        if let Some((key_id, nonce)) = nonce
+            && gate.nonces().knows(key_id, nonce, now)
+            && self.terms.keeps(Rule::ApiNonce)
+        {
+            return Err(Refusal::invalid("SignatureNonceUsed", "Specified signature nonce was used already."));
         }
-        Err(Refusal::invalid(THROTTLED, "Request was denied due to user flow control."))
+        let fits = gate.admits(told.account.as_deref().unwrap_or_default(), product, action, per_second, now);
+        let one_too_many = !fits && self.terms.keeps(rule);
+        if one_too_many || gate.fault(product, now) == Some(ApiFault::Throttle) {
+            return Err(Refusal::invalid(THROTTLED, "Request was denied due to user flow control."));
+        }
+        if let Some((key_id, nonce)) = nonce {
+            gate.nonces().add(key_id, nonce, now);
+        }
+        Ok(())
     }
 }
 
@@ -265,4 +310,4 @@ fn keys_of(provider: &ProviderEntry) -> Result<KeySet, String> {
 pub(crate) use self::oidc::tests as oidc_tests;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -81,7 +81,7 @@ fn keys_are_rotated_disabled_made_and_removed() {
 #[test]
 fn a_session_acts_for_its_role_and_is_forgotten_long_after_it_ended() {
     let mut accounts = accounts();
-    let issued = accounts.issue(&role(), "someone", Duration::from_mins(15), 5_000);
+    let issued = accounts.issue(&role(), "someone", None, Duration::from_mins(15), 5_000);
     assert!(issued.key_id.starts_with("STS.") && issued.token.expose().len() > 512);
     assert!(!issued.token.expose().contains([',', '|']), "it must fit into a user name");
     assert_eq!(issued.expires_at_ms, 905_000);
@@ -92,16 +92,78 @@ fn a_session_acts_for_its_role_and_is_forgotten_long_after_it_ended() {
     assert_eq!(caller.identity, Identity::Session { arn: "acs:sts::2:assumed-role/reader/someone".into() });
     assert!(caller.may("iot:sub") && !caller.may("sts:AssumeRole"));
     assert_eq!(refused(&accounts, &issued.key_id, Some(token), 905_000), BadKey::TokenExpired);
-    let again = accounts.issue(&role(), "someone", Duration::from_mins(15), 905_000 + 3_600_000);
+    let again = accounts.issue(&role(), "someone", None, Duration::from_mins(15), 905_000 + 3_600_000);
     assert_eq!(refused(&accounts, &issued.key_id, Some(token), 905_001), BadKey::TokenUnknown);
     assert_ne!(again.token.expose(), token);
     assert_eq!(again.role_id, issued.role_id);
 }
 
 #[test]
+fn a_token_can_be_made_to_expire_at_once() {
+    let mut accounts = accounts();
+    let issued = accounts.issue(&role(), "someone", None, Duration::from_mins(15), 5_000);
+    let token = issued.token.expose();
+    assert!(!accounts.expire("STS.none", 6_000) && !accounts.expire("all", 6_000));
+    assert!(accounts.expire(&issued.key_id, 6_000));
+    assert!(accounts.look_up(&issued.key_id, Some(token), 5_999).is_ok());
+    assert_eq!(refused(&accounts, &issued.key_id, Some(token), 6_000), BadKey::TokenExpired);
+    assert!(accounts.expire(&issued.key_id, 7_000), "it is still known");
+    assert_eq!(refused(&accounts, &issued.key_id, Some(token), 6_000), BadKey::TokenExpired);
+    accounts.issue(&role(), "someone", None, Duration::from_mins(15), 6_000 + 3_600_000);
+    assert_eq!(refused(&accounts, &issued.key_id, Some(token), 6_000), BadKey::TokenUnknown);
+    let mut accounts = self::accounts();
+    assert!(accounts.expire("STS.a", 500));
+    assert_eq!(refused(&accounts, "STS.a", Some(TOKEN), 500), BadKey::TokenExpired);
+}
+
+#[test]
+fn sessions_are_forgotten_in_the_order_of_their_ends_and_take_no_room_then() {
+    let mut accounts = accounts();
+    for minutes in [30, 10, 20] {
+        accounts.issue(&role(), "someone", None, Duration::from_mins(minutes), 0);
+    }
+    assert_eq!(accounts.sessions.len(), 4, "one was configured");
+    let at = |minutes: u64| (minutes + 60) * 60_000;
+    accounts.issue(&role(), "someone", None, Duration::from_hours(9), at(20));
+    assert_eq!(accounts.sessions.len(), 2);
+    accounts.issue(&role(), "someone", None, Duration::from_hours(9), at(30) - 1);
+    assert_eq!(accounts.sessions.len(), 3);
+    accounts.issue(&role(), "someone", None, Duration::from_hours(9), at(30));
+    assert_eq!(accounts.sessions.len(), 3);
+}
+
+#[test]
+fn a_client_may_have_to_name_the_key_of_whoever_assumed_the_role() {
+    let issue = |sts_key: StsKey, owner| {
+        let profile = crate::Profile { sts_key, ..crate::Profile::default() };
+        let mut accounts = accounts().under(Arc::new(Terms { profile, ..Terms::default() }));
+        let issued = accounts.issue(&role(), "someone", owner, Duration::from_mins(15), 0);
+        (accounts, issued)
+    };
+    let secret = |(accounts, issued): &(Accounts, Issued), key: &str, now_ms| {
+        let found = accounts.look_up_client(key, Some(issued.token.expose()), now_ms);
+        found.map(|(secret, caller)| (secret.expose().to_owned(), caller.account))
+    };
+    let temporary = issue(StsKey::Temporary, Some("all"));
+    let own = Ok((temporary.1.secret.expose().to_owned(), "2".to_owned()));
+    assert_eq!(secret(&temporary, &temporary.1.key_id, 0), own);
+    assert_eq!(secret(&temporary, "all", 0), Err(BadKey::TokenOfAnother));
+
+    let mut owner = issue(StsKey::Owner, Some("all"));
+    assert_eq!(secret(&owner, "all", 0), Ok(("all-secret".into(), "2".into())), "it acts for the role's account");
+    assert_eq!(secret(&owner, &owner.1.key_id, 0), Err(BadKey::TokenOfAnother));
+    assert_eq!(secret(&owner, "all", 900_000), Err(BadKey::TokenExpired));
+    owner.0.change_key("all", KeyChange { enabled: Some(false), ..KeyChange::default() }).unwrap();
+    assert_eq!(secret(&owner, "all", 0), Err(BadKey::Disabled));
+    let nobody = issue(StsKey::Owner, None);
+    assert!(secret(&nobody, &nobody.1.key_id, 0).is_ok());
+    assert!(nobody.0.look_up_client("all", None, 0).is_ok());
+}
+
+#[test]
 fn nothing_secret_is_printed() {
     let mut accounts = accounts();
-    let issued = accounts.issue(&role(), "someone", Duration::from_mins(15), 0);
+    let issued = accounts.issue(&role(), "someone", None, Duration::from_mins(15), 0);
     let printed = format!("{accounts:?} {issued:?}");
     assert!(!printed.contains("all-secret") && !printed.contains(TOKEN) && !printed.contains(issued.token.expose()));
 }

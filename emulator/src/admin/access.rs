@@ -1,7 +1,6 @@
 //! What an admin does about the OpenAPI and those who call it: access keys, subscriptions, counts, faults.
 
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -103,6 +102,7 @@ pub(super) async fn calls(State(admin): Shared) -> Json<Value> {
 enum ApiAction {
     Throttle,
     Unavailable,
+    Freeze,
 }
 
 /// `POST /admin/api`.
@@ -119,11 +119,11 @@ struct ApiFaultRequest {
 /// Makes the gateway misbehave.
 pub(super) async fn misbehave(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
     let request: ApiFaultRequest = read(&body)?;
-    let time = Duration::try_from_secs_f64(request.seconds)
-        .map_err(|_| bad(format!("seconds is {}, must be 0 or more", request.seconds)))?;
+    let time = super::faults::seconds("seconds", request.seconds).map_err(bad)?;
     let fault = match request.action {
         ApiAction::Throttle => ApiFault::Throttle,
         ApiAction::Unavailable => ApiFault::Unavailable,
+        ApiAction::Freeze => ApiFault::Freeze,
     };
     admin.service.misbehave(fault, request.product, time);
     info!(?fault, product = ?request.product, seconds = request.seconds, "API fault injected");

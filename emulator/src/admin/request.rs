@@ -8,7 +8,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
 use crate::generator::Plan;
-use crate::hub::Fault;
 use crate::instances::DEFAULT_GROUP;
 use crate::message::{BodySection, Draft, DraftId};
 use crate::platform::{GroupLimits, Seq};
@@ -141,50 +140,6 @@ impl FatesQuery {
         match self.limit.unwrap_or(PAGE) {
             limit @ 1..=MAX_PAGE => Ok(limit),
             limit => Err(format!("limit is {limit}, must be 1 to {MAX_PAGE}")),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Action {
-    Close,
-    Detach,
-    Drop,
-}
-
-/// `POST /admin/faults`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FaultRequest {
-    action: Action,
-    /// All groups when left out.
-    pub(super) group: Option<String>,
-    /// A client ID; all clients when left out.
-    pub(super) client: Option<String>,
-    condition: Option<String>,
-    description: Option<String>,
-}
-
-impl FaultRequest {
-    pub(super) fn fault(&self) -> Result<Fault, String> {
-        let words = |condition: &str| {
-            let condition = self.condition.clone().unwrap_or_else(|| condition.to_owned());
-            if condition.is_empty() || !condition.is_ascii() {
-                return Err(format!("condition is {condition:?}, must be an AMQP symbol: ASCII, not empty"));
-            }
-            Ok((condition, self.description.clone().unwrap_or_else(|| "injected by the admin".to_owned())))
-        };
-        match self.action {
-            Action::Close => {
-                words("amqp:connection:forced").map(|(condition, description)| Fault::Close { condition, description })
-            }
-            Action::Detach => words("amqp:link:detach-forced")
-                .map(|(condition, description)| Fault::Detach { condition, description }),
-            Action::Drop if self.condition.is_some() || self.description.is_some() => {
-                Err("a drop says nothing: leave condition and description out".to_owned())
-            }
-            Action::Drop => Ok(Fault::Drop),
         }
     }
 }

@@ -61,12 +61,12 @@ pub(crate) fn admit(
     }
     let id = identity.access_key_id.as_str();
     let token = identity.security_token.as_ref().map(sluice_cloud::secret::SecretString::expose);
-    let found = accounts.lock().unwrap_or_else(PoisonError::into_inner).look_up(id, token, now_ms);
+    let found = accounts.lock().unwrap_or_else(PoisonError::into_inner).look_up_client(id, token, now_ms);
     let (secret, caller) = found.map_err(|reason| Denied::Key { id: id.to_owned(), reason })?;
     if terms.keeps(Rule::SaslSignature) && !identity.verify(&secret, password) {
         return Err(Denied::Signature(id.to_owned()));
     }
-    if caller.account != account {
+    if !caller.is_of(account) {
         let expected = account.to_owned();
         return Err(Denied::Account { id: id.to_owned(), found: caller.account, expected });
     }

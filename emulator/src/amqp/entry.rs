@@ -70,7 +70,7 @@ fn authenticate(plain: &Plain, peer: SocketAddr, server: &Server) -> Result<Admi
     let until = left.map_or(Micros::NEVER, |left| now.mono.after(left));
     let client_id = identity.client_id.as_str().to_owned();
     info!(group, client = client_id, "authenticated");
-    let mut seat = GroupSeat::new(Arc::clone(&server.hub), group, client_id, peer, refused);
+    let mut seat = GroupSeat::new(Arc::clone(&server.hub), group, client_id, peer, refused).with_key(caller.key_id);
     seat.pass(Door::Sasl)?;
     Ok(Admitted { seat, until })
 }

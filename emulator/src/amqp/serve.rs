@@ -21,7 +21,8 @@ use super::entry::{self, Admitted};
 use super::sasl::{self, SaslError};
 use super::seat::Seat;
 use crate::accounts::Accounts;
-use crate::hub::{Fault, Hub};
+use crate::faults::{Fault, Reason};
+use crate::hub::Hub;
 use crate::rules::Rule;
 use crate::terms::Terms;
 
@@ -68,10 +69,9 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: imp
         }
     }
     drop(listener);
-    let close = Fault::Close {
-        condition: "amqp:connection:forced".to_owned(),
-        description: "the server shuts down".to_owned(),
-    };
+    let reason =
+        Reason { condition: "amqp:connection:forced".to_owned(), description: "the server shuts down".to_owned() };
+    let close = Fault::Close { reason: Some(reason) };
     if server.hub.inject(None, None, &close).is_ok() {
         // Those that have not opened yet are cut off with the set.
         let _ =

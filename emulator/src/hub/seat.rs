@@ -18,6 +18,8 @@ pub(crate) struct GroupSeat {
     group: String,
     client_id: String,
     address: SocketAddr,
+    /// The access key it was made with.
+    key_id: String,
     /// Why there was no place to be had when it was attempted.
     refused: Option<Refusal>,
     wake: Arc<Notify>,
@@ -32,7 +34,14 @@ impl GroupSeat {
         address: SocketAddr,
         refused: Option<Refusal>,
     ) -> Self {
-        Self { hub, group, client_id, address, refused, wake: Arc::new(Notify::new()), client: None }
+        let (key_id, wake) = (String::new(), Arc::new(Notify::new()));
+        Self { hub, group, client_id, address, key_id, refused, wake, client: None }
+    }
+
+    /// The same for a connection that was made with this access key.
+    pub(crate) fn with_key(mut self, key_id: String) -> Self {
+        self.key_id = key_id;
+        self
     }
 
     /// Notified when there is something to fetch, or an order.
@@ -59,7 +68,7 @@ impl Seat for GroupSeat {
             let joined = state.platform.join(&self.group, &self.client_id, self.address, now);
             let client = joined.map_err(Refusal::from)??;
             // In the same breath: a client that an order could miss must not be seen.
-            let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new() };
+            let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new(), key_id: self.key_id.clone() };
             state.mailboxes.insert(client, mailbox);
             Ok::<_, Refusal>(client)
         })?;

@@ -1,6 +1,7 @@
 //! The rules of groups and subscriptions, one by one.
 
 use super::*;
+use crate::rules::Rules;
 
 const ACCOUNT: &str = "1000000000000001";
 
@@ -11,7 +12,8 @@ fn instances() -> Instances {
         groups: vec![DEFAULT_GROUP.into(), "orders".into()],
         products: products.iter().map(|&key| key.to_owned()).collect(),
     };
-    let quotas = Quotas { groups_per_product: 2, products_per_group: 2, groups_per_account: 6 };
+    let quotas =
+        Quotas { groups_per_product: 2, products_per_group: 2, groups_per_account: 6, rules: Rules::default() };
     let setups = vec![setup("one", ACCOUNT, &[]), setup("two", ACCOUNT, &["pk"]), setup("", "2", &[])];
     Instances::new(setups, quotas, 1, 7)
 }
@@ -19,7 +21,8 @@ fn instances() -> Instances {
 /// One instance with one group.
 pub(crate) fn single(group: &str) -> Instances {
     let setup = Setup { id: "one".into(), account: ACCOUNT.into(), groups: vec![group.into()], products: Vec::new() };
-    let quotas = Quotas { groups_per_product: 10, products_per_group: 10, groups_per_account: 10 };
+    let quotas =
+        Quotas { groups_per_product: 10, products_per_group: 10, groups_per_account: 10, rules: Rules::default() };
     Instances::new(vec![setup], quotas, 1, 7)
 }
 
@@ -35,8 +38,11 @@ fn first(instances: &Instances) -> InstanceKey {
 #[test]
 fn an_instance_is_found_by_its_id_and_by_its_owner_only() {
     let instances = instances();
-    assert!(instances.find_for(ACCOUNT, Some("two")).is_ok());
-    assert_eq!(instances.find_for("2", Some("two")), Err(InstanceError::OtherAccount("two".into())));
+    assert!(instances.find_for(|account| account == ACCOUNT, Some("two")).is_ok());
+    assert_eq!(
+        instances.find_for(|account| account == "2", Some("two")),
+        Err(InstanceError::OtherAccount("two".into()))
+    );
     assert_eq!(instances.find(Some("three")), Err(InstanceError::NoInstance("three".into())));
     assert_eq!(instances.find(None), instances.find(Some("")), "the legacy instance has no ID");
     let without = Instances::new(Vec::new(), instances.quotas, 1, 0);

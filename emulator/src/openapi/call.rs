@@ -6,13 +6,13 @@ use sluice_cloud::secret::SecretString;
 use super::answer::{Format, Refusal};
 
 /// The parts of an HTTP request that the gateway looks at. Tokens may be anywhere in it, so it can't be printed.
-pub(super) struct Received {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: String,
+pub(crate) struct Received {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
     /// Names in lower case.
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Received {
@@ -23,6 +23,13 @@ impl Received {
     /// The host that was called, which refusals name.
     pub(super) fn host(&self) -> &str {
         self.header("host").unwrap_or("localhost")
+    }
+
+    /// The version of the API that is called, as far as it can be told.
+    pub(super) fn version(&self) -> Option<String> {
+        let named = |text: &str| Params::parse(text).ok()?.get("Version").map(str::to_owned);
+        let form = || str::from_utf8(&self.body).ok().and_then(named);
+        self.header("x-acs-version").map(str::to_owned).or_else(|| named(&self.query)).or_else(form)
     }
 
     /// The format to answer in, as far as it can be told; for calls of which nothing else can.

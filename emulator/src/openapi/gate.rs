@@ -1,12 +1,13 @@
 //! What the gateway remembers from call to call: nonces it has seen, calls per second, counts, and the faults an admin has
 //! asked for. Without a clock of its own.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Product;
+use super::nonces::Nonces;
 use crate::clock::Micros;
 use crate::config::ThrottleScope;
 
@@ -26,6 +27,8 @@ pub(super) enum Outcome {
     Throttled,
     /// The service was not available, as an admin had asked for.
     Unavailable,
+    /// It had to wait, as an admin had asked for, whatever became of it then.
+    Frozen,
 }
 
 /// The calls of one action by one account, by how they ended.
@@ -36,6 +39,7 @@ pub(crate) struct Tally {
     pub(crate) refused: u64,
     pub(crate) throttled: u64,
     pub(crate) unavailable: u64,
+    pub(crate) frozen: u64,
 }
 
 /// A line of the counts.
@@ -67,6 +71,8 @@ pub(crate) enum ApiFault {
     Throttle,
     /// Nothing works (503).
     Unavailable,
+    /// Calls hang.
+    Freeze,
 }
 
 /// The calls of the last second.
@@ -87,12 +93,11 @@ fn forget(calls: &mut VecDeque<Micros>, now: Micros) {
 #[derive(Debug)]
 pub(super) struct Gate {
     scope: ThrottleScope,
-    nonce_life: Duration,
-    nonces: HashSet<(String, String)>,
-    nonce_order: VecDeque<(Micros, (String, String))>,
+    nonces: Nonces,
     recent: HashMap<(String, Product, Option<&'static str>), Recent>,
     tallies: BTreeMap<(Option<String>, Product, Option<&'static str>), Tally>,
-    fault: Option<(ApiFault, Option<Product>, Micros)>,
+    /// What each product's callers meet, and until when.
+    faults: [(Product, Option<(ApiFault, Micros)>); 2],
 }
 
 impl Gate {
@@ -101,31 +106,16 @@ impl Gate {
     pub(super) fn new(scope: ThrottleScope, timestamp_window: Duration) -> Self {
         Self {
             scope,
-            nonce_life: timestamp_window.saturating_mul(2),
-            nonces: HashSet::new(),
-            nonce_order: VecDeque::new(),
+            nonces: Nonces::new(timestamp_window.saturating_mul(2)),
             recent: HashMap::new(),
             tallies: BTreeMap::new(),
-            fault: None,
+            faults: [(Product::Sts, None), (Product::Iot, None)],
         }
     }
 
-    /// Remembers a nonce of an access key, and says whether it is new. Only for calls whose signature is right, so that
-    /// nobody else can fill this.
-    pub(super) fn is_new(&mut self, key_id: &str, nonce: &str, now: Micros) -> bool {
-        while let Some((at, _)) = self.nonce_order.front()
-            && at.after(self.nonce_life) < now
-        {
-            if let Some((_, nonce)) = self.nonce_order.pop_front() {
-                self.nonces.remove(&nonce);
-            }
-        }
-        let nonce = (key_id.to_owned(), nonce.to_owned());
-        let new = self.nonces.insert(nonce.clone());
-        if new {
-            self.nonce_order.push_back((now, nonce));
-        }
-        new
+    /// The nonces of the calls that were served.
+    pub(super) fn nonces(&mut self) -> &mut Nonces {
+        &mut self.nonces
     }
 
     /// Whether one more call fits into its second.
@@ -165,6 +155,7 @@ impl Gate {
             Outcome::Refused => &mut tally.refused,
             Outcome::Throttled => &mut tally.throttled,
             Outcome::Unavailable => &mut tally.unavailable,
+            Outcome::Frozen => &mut tally.frozen,
         } += 1;
     }
 
@@ -199,14 +190,28 @@ impl Gate {
     }
 
     /// Makes the gateway misbehave until `until`, towards one product's callers or all.
-    pub(super) fn misbehave(&mut self, fault: ApiFault, product: Option<Product>, until: Micros) {
-        self.fault = Some((fault, product, until));
+    pub(super) fn misbehave(&mut self, fault: ApiFault, only: Option<Product>, until: Micros) {
+        for (product, meets) in &mut self.faults {
+            if only.is_none_or(|only| only == *product) {
+                *meets = Some((fault, until));
+            }
+        }
     }
 
     /// What the gateway is to do to a call of this product instead of serving it.
     pub(super) fn fault(&self, product: Product, now: Micros) -> Option<ApiFault> {
-        let (fault, only, until) = self.fault?;
-        (now < until && only.is_none_or(|only| only == product)).then_some(fault)
+        let (_, meets) = self.faults.iter().find(|(of, _)| *of == product)?;
+        meets.filter(|(_, until)| now < *until).map(|(fault, _)| fault)
+    }
+
+    /// Until when a call of this product hangs; one of no product that is known hangs while all do.
+    pub(super) fn frozen_until(&self, product: Option<Product>, now: Micros) -> Option<Micros> {
+        let concerned = self.faults.iter().filter(|(of, _)| product.is_none_or(|product| product == *of));
+        let ends = concerned.map(|(_, meets)| match meets {
+            Some((ApiFault::Freeze, until)) if now < *until => Some(*until),
+            _ => None,
+        });
+        ends.min().flatten()
     }
 }
 
@@ -255,17 +260,6 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_is_good_once_for_as_long_as_its_call_could_be_repeated() {
-        let mut gate = gate(ThrottleScope::Account);
-        let at = |seconds: u64| Micros::new(seconds * 1_000_000);
-        assert!(gate.is_new("k", "n", at(0)));
-        assert!(!gate.is_new("k", "n", at(1_800)));
-        assert!(gate.is_new("other", "n", at(1_800)));
-        assert!(gate.is_new("k", "n", at(1_801)));
-        assert_eq!((gate.nonces.len(), gate.nonce_order.len()), (2, 2), "what is forgotten takes no room");
-    }
-
-    #[test]
     fn counts_are_kept_by_account_product_and_action() {
         let mut gate = gate(ThrottleScope::Account);
         gate.count(Some("a"), Product::Iot, Some("X"), Outcome::Succeeded);
@@ -287,5 +281,26 @@ mod tests {
         assert_eq!(gate.fault(Product::Iot, Micros::new(9)), Some(ApiFault::Unavailable));
         assert_eq!(gate.fault(Product::Sts, Micros::new(9)), None);
         assert_eq!(gate.fault(Product::Iot, Micros::new(10)), None);
+        gate.misbehave(ApiFault::Throttle, None, Micros::new(20));
+        gate.misbehave(ApiFault::Unavailable, Some(Product::Sts), Micros::new(30));
+        assert_eq!(gate.fault(Product::Iot, Micros::new(15)), Some(ApiFault::Throttle), "each product has its own");
+        assert_eq!(gate.fault(Product::Sts, Micros::new(15)), Some(ApiFault::Unavailable));
+        gate.misbehave(ApiFault::Throttle, None, Micros::new(15));
+        assert_eq!(
+            (gate.fault(Product::Iot, Micros::new(15)), gate.fault(Product::Sts, Micros::new(15))),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn a_call_of_no_product_hangs_while_all_do() {
+        let mut gate = gate(ThrottleScope::Account);
+        let now = Micros::new(0);
+        gate.misbehave(ApiFault::Freeze, Some(Product::Iot), Micros::new(10));
+        assert_eq!(gate.frozen_until(Some(Product::Iot), now), Some(Micros::new(10)));
+        assert_eq!((gate.frozen_until(Some(Product::Sts), now), gate.frozen_until(None, now)), (None, None));
+        gate.misbehave(ApiFault::Freeze, Some(Product::Sts), Micros::new(20));
+        assert_eq!(gate.frozen_until(None, now), Some(Micros::new(10)));
+        assert_eq!(gate.frozen_until(Some(Product::Iot), Micros::new(10)), None);
     }
 }

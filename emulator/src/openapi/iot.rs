@@ -137,7 +137,7 @@ pub(super) fn perform(
     let root = action.root.map_or_else(|| format!("{name}Response"), str::to_owned);
     let instance_id = params.get("IotInstanceId").filter(|id| !id.is_empty());
     let done = if caller.may(&format!("iot:{name}")) {
-        let instance = world.instances.find_for(&caller.account, instance_id).map_err(Stopped::from);
+        let instance = world.instances.find_for(|account| caller.is_of(account), instance_id).map_err(Stopped::from);
         instance.and_then(|instance| (action.perform)(&Request { params, instance, rules }, world))
     } else {
         Err(failed("iot.common.RamActionPermissionDeny", "You do not have the RAM permission to access the resource."))

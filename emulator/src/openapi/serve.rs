@@ -1,7 +1,6 @@
 //! The gateway's sockets: HTTP/1.1 with TLS and without on one port, told apart by the first byte. Connections that say
 //! nothing are closed after a while, and none of them holds up another.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
@@ -94,14 +93,39 @@ where
 {
     let answer = service_fn(move |request| {
         let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(response(answer(request, &service).await)) }
+        async move { answer(request, &service).await.map(response) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_header_size(MAX_HEAD);
     server.serve_connection(TokioIo::new(stream), answer).await.map_err(io::Error::other)
 }
 
-async fn answer(request: Request<Incoming>, service: &Service) -> Reply {
+/// The gateway was frozen for longer than a connection may be silent.
+#[derive(Debug, thiserror::Error)]
+#[error("the gateway is frozen")]
+struct Frozen;
+
+/// Waits for as long as the gateway is frozen towards this call, and a connection may be silent. No lock is held.
+async fn thaw(service: &Service, received: &Received) -> Result<(), Frozen> {
+    if service.frozen_until(received).is_none() {
+        return Ok(());
+    }
+    service.count_frozen(received);
+    let thawed = async {
+        loop {
+            let mut changed = pin!(service.faults.notified());
+            changed.as_mut().enable();
+            let Some(until) = service.frozen_until(received) else { return };
+            tokio::select! {
+                () = sleep_until(service.hub.clock().instant(until)) => {}
+                () = changed => {}
+            }
+        }
+    };
+    timeout(SILENCE, thawed).await.map_err(|_| Frozen)
+}
+
+async fn answer(request: Request<Incoming>, service: &Service) -> Result<Reply, Frozen> {
     let (head, body) = request.into_parts();
     let headers = head
         .headers
@@ -115,9 +139,10 @@ async fn answer(request: Request<Incoming>, service: &Service) -> Reply {
         body: Vec::new(),
     };
     let limit = service.rules.max_body_bytes;
-    match timeout(SILENCE, Limited::new(body, limit).collect()).await {
+    let reply = match timeout(SILENCE, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => {
             received.body = body.to_bytes().to_vec();
+            thaw(service, &received).await?;
             service.handle(received)
         }
         Ok(Err(error)) => {
@@ -128,7 +153,8 @@ async fn answer(request: Request<Incoming>, service: &Service) -> Reply {
             let refusal = Refusal::new(408, "RequestTimeout", "The request body did not arrive in time.");
             Service::refuse(&refusal, received.host())
         }
-    }
+    };
+    Ok(reply)
 }
 
 fn response(reply: Reply) -> Response<Full<Bytes>> {
@@ -136,4 +162,40 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{service, status};
+    use super::super::{ApiFault, Product};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_hangs_until_the_gateway_thaws_or_its_connection_is_given_up() {
+        let service = service();
+        let (call, start) = (status().received(), tokio::time::Instant::now());
+        assert!(thaw(&service, &call).await.is_ok());
+        service.misbehave(ApiFault::Freeze, Some(Product::Sts), Duration::from_hours(1));
+        assert!(thaw(&service, &call).await.is_ok());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+
+        service.misbehave(ApiFault::Freeze, None, Duration::from_secs(10));
+        assert!(thaw(&service, &call).await.is_ok());
+        assert!(start.elapsed().abs_diff(Duration::from_secs(10)) <= Duration::from_millis(2), "{:?}", start.elapsed());
+
+        service.misbehave(ApiFault::Freeze, None, Duration::from_hours(1));
+        let start = tokio::time::Instant::now();
+        assert!(thaw(&service, &call).await.is_err());
+        assert_eq!(start.elapsed(), SILENCE);
+
+        let lift = async {
+            sleep(Duration::from_secs(5)).await;
+            service.misbehave(ApiFault::Freeze, None, Duration::ZERO);
+        };
+        let (thawed, ()) = tokio::join!(thaw(&service, &call), lift);
+        assert!(thawed.is_ok());
+        assert_eq!(start.elapsed(), SILENCE + Duration::from_secs(5));
+        let frozen: u64 = service.counted().0.iter().map(|line| line.tally.frozen).sum();
+        assert_eq!(frozen, 3);
+    }
 }

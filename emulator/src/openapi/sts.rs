@@ -10,6 +10,7 @@ use super::answer::{Answer, Refusal};
 use super::oidc::{self, KeySet};
 use crate::accounts::{Accounts, Caller, Identity, Issued, Role};
 use crate::config::{ProviderEntry, Sts};
+use crate::rules::Rules;
 
 /// The signed action.
 pub(super) const ASSUME_ROLE: &str = "AssumeRole";
@@ -67,8 +68,8 @@ impl<'a> Wanted<'a> {
         Ok(Self { role, session, lasts })
     }
 
-    fn issue(&self, accounts: &mut Accounts, now_ms: u64) -> Map<String, Value> {
-        let issued = accounts.issue(&self.role, self.session, self.lasts, now_ms);
+    fn issue(&self, accounts: &mut Accounts, owner: Option<&str>, now_ms: u64) -> Map<String, Value> {
+        let issued = accounts.issue(&self.role, self.session, owner, self.lasts, now_ms);
         document(&issued)
     }
 }
@@ -105,7 +106,8 @@ pub(super) fn assume_role(
     if !caller.may("sts:AssumeRole") || !wanted.role.trust.accounts.contains(&caller.account) {
         return Err(no_permission());
     }
-    Ok(Answer::new("AssumeRoleResponse", wanted.issue(accounts, now_ms)))
+    let owner = (caller.identity == Identity::User).then_some(caller.key_id.as_str());
+    Ok(Answer::new("AssumeRoleResponse", wanted.issue(accounts, owner, now_ms)))
 }
 
 /// `AssumeRoleWithOIDC`: for whoever has a token of a provider, with a subject that the role trusts. `keys_of` gets a
@@ -115,6 +117,7 @@ pub(super) fn assume_role_with_oidc(
     params: &Params,
     rules: &Sts,
     keys_of: impl FnOnce(&ProviderEntry) -> Result<KeySet, String>,
+    kept: Rules,
     now_ms: u64,
 ) -> Result<Answer, Refusal> {
     let provider_arn = required(params, "OIDCProviderArn", "MissingOIDCProviderArn")?;
@@ -125,14 +128,14 @@ pub(super) fn assume_role_with_oidc(
         Refusal::new(404, "EntityNotExist.OIDCProvider", words)
     })?;
     let keys = keys_of(provider).map_err(|reason| Refusal::new(500, "InternalError", reason))?;
-    let claims = oidc::check(token, &keys, &provider.issuer, &provider.audiences, now_ms / 1_000)
+    let claims = oidc::check(token, &keys, &provider.issuer, &provider.audiences, kept, now_ms / 1_000)
         .map_err(|error| Refusal::invalid(error.code(), error.to_string()))?;
     let mut trusted = wanted.role.trust.service_accounts.iter();
     if !trusted.any(|it| it.provider == provider_arn && it.subject.fits(&claims.subject)) {
         let words = "You are not authorized to do this action: the role does not trust this subject of this provider.";
         return Err(Refusal::new(403, "AuthenticationFail.NoPermission", words));
     }
-    let mut document = wanted.issue(accounts, now_ms);
+    let mut document = wanted.issue(accounts, None, now_ms);
     let token_info = json!({
         "Subject": claims.subject,
         "Issuer": claims.issuer,

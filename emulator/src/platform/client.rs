@@ -18,6 +18,14 @@ pub struct ClientKey {
     pub(super) serial: u64,
 }
 
+impl ClientKey {
+    /// The connection's number, as an admin sees it.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.serial
+    }
+}
+
 /// What a client's connection has to write next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {

@@ -12,6 +12,8 @@ mod depot;
 mod figures;
 mod group;
 mod log;
+// STAND-IN for package A: this line, its `pub use`, and the file.
+mod standin;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use serde::Serialize;
 pub use self::client::{ClientKey, Credit, Outgoing};
 pub use self::figures::{ClientFigures, Figures, Speed};
 pub use self::log::{FateLine, FateSummary, Seq, State};
+pub use self::standin::{Audit, CloudLine, ConnectionLine, LogQuery};
 
 use self::depot::Depot;
 use self::group::Group;
@@ -239,6 +242,11 @@ impl Platform {
     /// The figures of every group.
     pub fn all_figures(&self, now: Micros) -> impl Iterator<Item = (&str, Figures)> {
         self.by_name.iter().map(move |(name, &index)| (name.as_str(), self.groups[index].figures(now)))
+    }
+
+    /// The counts of every group.
+    pub fn all_counts(&self) -> impl Iterator<Item = (&str, Counts)> {
+        self.by_name.iter().map(|(name, &index)| (name.as_str(), self.groups[index].counts()))
     }
 
     /// A group's own limits.

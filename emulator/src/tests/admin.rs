@@ -13,6 +13,7 @@ async fn ask(emulator: &Emulator, method: &'static str, path: &str, body: Option
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut response = match (method, body) {
             ("GET", _) => agent.get(&url).call(),
+            ("DELETE", _) => agent.delete(&url).call(),
             (_, body) => agent.post(&url).send(body.unwrap_or_default()),
         }
         .unwrap();
@@ -91,8 +92,12 @@ async fn bad_input_is_answered_with_a_reason() {
         ("/admin/publish", message(json!({"topic": "t", "payload": "", "dataSections": 0})), 400, "dataSections"),
         ("/admin/publish", message(json!({"topic": "t", "payload": "A".repeat(349_528)})), 400, "the limit is 262144"),
         ("/admin/faults", json!({"action": "explode"}), 400, "explode"),
-        ("/admin/faults", json!({"action": "drop", "condition": "x"}), 400, "a drop says nothing"),
+        ("/admin/faults", json!({"action": "drop", "condition": "x"}), 400, "condition does not go with the action"),
         ("/admin/faults", json!({"action": "close", "group": "x"}), 404, "consumer group"),
+        ("/admin/faults", json!({"action": "close", "group": "x", "afterSeconds": 9}), 404, "consumer group"),
+        ("/admin/faults", json!({"action": "refuseNext", "group": "x"}), 404, "consumer group"),
+        ("/admin/faults", json!({"action": "repeat", "message": "x"}), 404, "no message"),
+        ("/admin/faults", json!({"action": "expireToken", "key": "x"}), 404, "no temporary access key"),
         ("/admin/devices", json!({"rate": 0}), 400, "rate"),
         ("/admin/devices", json!({"seconds": -1}), 400, "seconds"),
         ("/admin/devices", json!({"group": "x"}), 404, "consumer group"),
@@ -117,6 +122,11 @@ async fn bad_input_is_answered_with_a_reason() {
         ("/admin/messages?limit=0", 400),
         ("/admin/messages?limit=many", 400),
         ("/admin/messages?offset=1", 400),
+        ("/admin/connections?group=x", 404),
+        ("/admin/connections?client=x", 400),
+        ("/admin/log?group=x", 404),
+        ("/admin/log?limit=0", 400),
+        ("/admin/log?code=many", 400),
     ] {
         let (found, answer) = get(&emulator, path).await;
         assert!(found == status && answer["error"].is_string(), "{path}: {found} {answer}");
@@ -133,6 +143,62 @@ async fn faults_say_how_many_they_hit() {
     assert_eq!(client.detached().await, "amqp:link:detach-forced");
     assert_eq!(post(&emulator, "/admin/faults", &json!({"action": "close"})).await.1["affected"], 1);
     assert_eq!(client.closed().await, "amqp:connection:forced");
+}
+
+#[tokio::test]
+async fn one_connection_of_two_can_be_named_by_its_number() {
+    let emulator = emulator(patient()).await;
+    let (mut first, mut second) =
+        (Client::attached(&emulator, "c", 1).await, Client::attached(&emulator, "c", 1).await);
+    let (_, shown) = get(&emulator, "/admin/connections?group=DEFAULT_GROUP").await;
+    let connections = shown["connections"].as_array().unwrap();
+    assert_eq!(connections.len(), 2);
+    let mut numbers: Vec<u64> = connections.iter().map(|line| line["number"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    for line in connections {
+        assert_eq!((&line["group"], &line["client"], &line["surplus"]), (&json!(GROUP), &json!("c"), &json!(false)));
+        assert!(line["address"].as_str().unwrap().starts_with("127.0.0.1:"));
+    }
+    let fault = json!({"action": "close", "connection": numbers[1]});
+    assert_eq!(post(&emulator, "/admin/faults", &fault).await.1, json!({"affected": 1}));
+    assert_eq!(second.closed().await, "amqp:connection:forced");
+    let detach = json!({"action": "detach", "connection": numbers[0]});
+    assert_eq!(post(&emulator, "/admin/faults", &detach).await.1["affected"], 1);
+    assert_eq!(first.detached().await, "amqp:link:detach-forced");
+}
+
+#[tokio::test]
+async fn faults_can_be_planned_looked_at_and_cancelled() {
+    let emulator = emulator(patient()).await;
+    let mut client = Client::attached(&emulator, "c", 1).await;
+    let in_an_hour = json!({"action": "drop", "client": "c", "afterSeconds": 3_600});
+    let (_, planned) = post(&emulator, "/admin/faults", &in_an_hour).await;
+    let now_and_then = json!({"action": "detach", "client": "none", "everySeconds": 60, "times": 3});
+    let (_, again) = post(&emulator, "/admin/faults", &now_and_then).await;
+    assert_eq!((&planned, &again), (&json!({"affected": 0, "id": 1}), &json!({"affected": 0, "id": 2})));
+    let (_, mut shown) = get(&emulator, "/admin/faults").await;
+    let (soon, late) = (shown["faults"][0].take(), shown["faults"][1].take());
+    assert!((59.0..=60.0).contains(&soon["inSeconds"].as_f64().unwrap()), "{soon}");
+    assert_eq!((&soon["id"], &soon["left"], &soon["everySeconds"]), (&json!(2), &json!(2), &json!(60.0)));
+    assert_eq!((&late["action"], &late["client"], &late["left"]), (&json!("drop"), &json!("c"), &json!(1)));
+    assert_eq!(ask(&emulator, "DELETE", "/admin/faults/1", None).await, (200, json!({"cancelled": 1})));
+    for gone in ["1", "x"] {
+        assert_eq!(ask(&emulator, "DELETE", &format!("/admin/faults/{gone}"), None).await.0, 404);
+    }
+    assert_eq!(ask(&emulator, "DELETE", "/admin/faults", None).await, (200, json!({"cancelled": 1})));
+    assert_eq!(get(&emulator, "/admin/faults").await, (200, json!({"faults": []})));
+
+    let soon = json!({"action": "close", "afterSeconds": 0.05, "condition": "vendor:x"});
+    post(&emulator, "/admin/faults", &soon).await;
+    assert_eq!(client.closed().await, "vendor:x");
+}
+
+#[tokio::test]
+async fn the_platform_says_whether_it_is_in_order_and_what_it_has_logged() {
+    let emulator = emulator(patient()).await;
+    assert_eq!(get(&emulator, "/admin/audit").await, (200, json!({"consistent": true, "violations": []})));
+    let (status, log) = get(&emulator, "/admin/log?code=9600&group=DEFAULT_GROUP&limit=10").await;
+    assert_eq!((status, &log["lines"]), (200, &json!([])));
 }
 
 #[tokio::test]

@@ -17,15 +17,13 @@ use sluice_cloud::iot::{
 };
 use sluice_cloud::sign::ConnectIdentity;
 use sluice_cloud::sts::{AssumeRole, AssumeRoleWithOidc, RoleArn, SessionDuration, SessionName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::admin::{get, post};
 use super::client::{Client, identity};
-use super::{GROUP, draft, eventually, patient};
+use super::{GROUP, draft, patient};
 use crate::config::{OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts, TrustEntry};
 use crate::openapi::oidc_tests::{RSA_PUBLIC_KEY, service_account_token};
-use crate::{Config, Emulator, Pattern, Profile, TokenExpiry};
+use crate::{Config, Emulator, Pattern, Profile, StsKey, TokenExpiry};
 
 const ROLE: &str = "acs:ram::1000000000000001:role/sluice";
 const PROVIDER: &str = "acs:ram::1000000000000001:oidc-provider/cluster";
@@ -33,7 +31,7 @@ const ISSUER: &str = "https://kubernetes.default.svc";
 const SUBJECT: &str = "system:serviceaccount:plant-a:telemetry";
 
 /// One with figures of the moment, a role and an identity provider. No test is about its calls per second.
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let trust = TrustEntry {
         accounts: vec!["1000000000000001".into()],
         service_accounts: vec![ServiceAccountEntry { provider: PROVIDER.into(), subject: Pattern::new(SUBJECT) }],
@@ -56,14 +54,14 @@ fn config() -> Config {
 }
 
 /// Sluice's client, and where to call.
-fn api(emulator: &Emulator) -> (ApiClient, Endpoint) {
+pub(super) fn api(emulator: &Emulator) -> (ApiClient, Endpoint) {
     let address = emulator.api_addr().to_string();
     let policy = Arc::new(EndpointPolicy::with([address.as_str()]).unwrap());
     let client = ApiClient::new(Roots::Only(emulator.ca_pem()), policy, Timeouts::default()).unwrap();
     (client, Endpoint::parse(&address, 443).unwrap())
 }
 
-fn key() -> AccessKey {
+pub(super) fn key() -> AccessKey {
     AccessKey::try_new("testid", "testsecret".into(), None).unwrap()
 }
 
@@ -71,11 +69,11 @@ fn instance() -> Instance {
     Instance { region: "cn-shanghai".into(), id: Some("iot-emulator".into()) }
 }
 
-fn status(group_id: &str) -> QueryConsumerGroupStatus {
+pub(super) fn status(group_id: &str) -> QueryConsumerGroupStatus {
     QueryConsumerGroupStatus { instance: instance(), group_id: group_id.into() }
 }
 
-fn assume() -> AssumeRole {
+pub(super) fn assume() -> AssumeRole {
     AssumeRole {
         role: RoleArn::try_new(ROLE).unwrap(),
         session: SessionName::try_new("operator").unwrap(),
@@ -221,6 +219,25 @@ async fn or_it_closes_them_where_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_client_may_have_to_sign_with_the_key_of_whoever_assumed_the_role() {
+    for (sts_key, temporary_key, owners_key) in
+        [(StsKey::Temporary, SaslCode::Ok, SaslCode::Auth), (StsKey::Owner, SaslCode::Auth, SaslCode::Ok)]
+    {
+        let profile = Profile { sts_key, ..Profile::default() };
+        let emulator = Emulator::start(Config { profile, ..config() }).await.unwrap();
+        let (api, endpoint) = api(&emulator);
+        let session = api.ask(&endpoint, &key(), &assume()).await.unwrap().answer.key;
+        assert!(api.ask(&endpoint, &session, &status(GROUP)).await.is_ok(), "the OpenAPI wants the temporary one");
+        let with_temporary = (temporary(&session), session.secret().expose());
+        let with_owners = (ConnectIdentity { access_key_id: "testid".into(), ..temporary(&session) }, "testsecret");
+        for ((identity, secret), expected) in [(with_temporary, &temporary_key), (with_owners, &owners_key)] {
+            let outcome = Client::dial(&emulator).await.authenticate(&identity, secret).await;
+            assert_eq!(&outcome, expected, "{sts_key:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_groups_clients_are_closed_when_it_is_deleted() {
     let emulator = Emulator::start(config()).await.unwrap();
     let (api, endpoint) = api(&emulator);
@@ -332,56 +349,23 @@ async fn an_admin_rotates_keys_sets_limits_and_breaks_the_gateway() {
     assert!(api.ask(&endpoint, &key(), &status(GROUP)).await.is_ok());
 }
 
-/// What the emulator says to these bytes without TLS, up to the end of the connection.
-async fn said_to(emulator: &Emulator, bytes: &[u8]) -> String {
-    let mut socket = TcpStream::connect(emulator.api_addr()).await.unwrap();
-    // It may have heard enough before it has heard all.
-    let _ = socket.write_all(bytes).await;
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(30), socket.read_to_end(&mut answer)).await;
-    let _ = read.expect("the connection ends");
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 #[tokio::test]
-async fn plain_http_is_served_on_the_same_port_and_rubbish_is_not() {
-    let open_api = OpenApi { max_body_bytes: 1_000, ..config().open_api };
-    let emulator = Emulator::start(Config { open_api, ..config() }).await.unwrap();
-    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: iot\r\nconnection: close\r\n\r\n");
-    let answer = said_to(&emulator, get("/?Action=X&Version=2018-01-20&Format=JSON").as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("\"InvalidAction.NotFound\""), "{answer}");
-    assert!(answer.contains("\"HostId\":\"iot\""), "{answer}");
-    let post = |length: usize, body: &str| {
-        let head = format!("POST / HTTP/1.1\r\nhost: iot\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-        format!("{head}{body}")
-    };
-    let large = said_to(&emulator, post(1_001, &"x".repeat(1_001)).as_bytes()).await;
-    assert!(large.starts_with("HTTP/1.1 413") && large.contains("the limit is 1000 bytes"), "{large}");
-    for rubbish in [&b"\x00\x01\x02\x03"[..], b"AMQP\x00\x01\x00\x00", b"\x16\x03\x01\xff\xff rubbish", b"GET\r\n\r\n"]
-    {
-        let answer = said_to(&emulator, rubbish).await;
-        assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
-    }
-    let header = format!("GET / HTTP/1.1\r\nconnection: close\r\nx: {}\r\n\r\n", "y".repeat(100_000));
-    let answer = said_to(&emulator, header.as_bytes()).await;
-    // Its last words may be lost, since what it has not read resets the connection.
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
-    assert!(said_to(&emulator, get("/").as_bytes()).await.starts_with("HTTP/1.1 400"), "and it still serves");
-}
-
-#[tokio::test]
-async fn idle_connections_hold_nobody_up_and_a_shutdown_ends_them() {
-    let emulator = Emulator::start(config()).await.unwrap();
+async fn a_token_expires_when_an_admin_says_so() {
+    let profile = Profile { token_expiry: TokenExpiry::LivesOn, ..Profile::default() };
+    let emulator = Emulator::start(Config { profile, ..config() }).await.unwrap();
     let (api, endpoint) = api(&emulator);
-    let mut idle = Vec::new();
-    for _ in 0..300 {
-        idle.push(TcpStream::connect(emulator.api_addr()).await.unwrap());
-    }
-    assert!(api.ask(&endpoint, &key(), &status(GROUP)).await.is_ok());
-    emulator.shutdown().await.unwrap();
-    let mut first = idle.swap_remove(0);
-    let mut byte = [0];
-    let read = tokio::time::timeout(Duration::from_secs(30), first.read(&mut byte));
-    assert!(!matches!(read.await.expect("it ends"), Ok(1..)));
-    eventually("nobody listens any more", || std::net::TcpStream::connect(endpoint.to_string()).is_err()).await;
+    let session = api.ask(&endpoint, &key(), &assume()).await.unwrap().answer.key;
+    let mut client = Client::dial(&emulator).await;
+    assert_eq!(client.authenticate(&temporary(&session), session.secret().expose()).await, SaslCode::Ok);
+    client.exchange_amqp_headers().await;
+    client.send(0, &super::client::open(60_000)).await;
+    assert!(matches!(client.receive().await, Performative::Open(_)));
+    // By way of the connection that was made with it.
+    let (_, answer) = post(&emulator, "/admin/faults", &json!({"action": "expireToken", "client": "sts"})).await;
+    assert_eq!(answer["affected"], 1);
+    let error = api.ask(&endpoint, &session, &status(GROUP)).await.unwrap_err();
+    let CallError::Api(error) = error else { panic!("{error}") };
+    assert_eq!(error.code, "InvalidSecurityToken.Expired");
+    let mut late = Client::dial(&emulator).await;
+    assert_eq!(late.authenticate(&temporary(&session), session.secret().expose()).await, SaslCode::Auth);
 }

@@ -9,7 +9,9 @@ pub(crate) mod client;
 mod delivery;
 mod entry;
 mod faults;
+mod gateway;
 pub(crate) mod peer;
+
 mod proofs;
 mod rules;
 mod stranger;

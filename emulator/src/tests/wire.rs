@@ -29,6 +29,7 @@ use crate::amqp::{Hindrance, Order, Server, converse, encode};
 use crate::clock::Clock;
 use crate::hub::Hub;
 use crate::platform::Platform;
+use crate::rules::Rules;
 use crate::terms::Terms;
 use crate::tls::Authority;
 use crate::{Config, Limits};
@@ -47,7 +48,7 @@ pub(super) fn at_made_up_times<F: Future>(test: F) -> F::Output {
 pub(super) fn hub(terms: &Arc<Terms>) -> Arc<Hub> {
     let (clock, config) = (Clock::start(), Config::on_free_ports());
     let platform = Platform::new(Arc::clone(terms), [], 1, 1);
-    Arc::new(Hub::new(clock, platform, crate::instances(&config, 0)))
+    Arc::new(Hub::new(clock, platform, crate::instances(&config, Rules::default(), 0)))
 }
 
 /// An emulator's AMQP side.

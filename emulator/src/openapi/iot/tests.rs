@@ -32,7 +32,12 @@ impl Cloud {
             groups: vec!["DEFAULT_GROUP".into(), "orders".into()],
             products: Vec::new(),
         };
-        let quotas = Quotas { groups_per_product: 10, products_per_group: 1_000, groups_per_account: 1_000 };
+        let quotas = Quotas {
+            groups_per_product: 10,
+            products_per_group: 1_000,
+            groups_per_account: 1_000,
+            rules: crate::rules::Rules::default(),
+        };
         let now = Now { mono: Micros::new(0), unix_us: 1_573_557_553_000_000 };
         let setups = vec![setup("one", ACCOUNT), setup("two", ACCOUNT), setup("foreign", "2")];
         let instances = Instances::new(setups, quotas, 1, now.unix_us / 1_000);

@@ -53,7 +53,7 @@ fn assume(accounts: &mut Accounts, key: &str, more: &[(&str, &str)]) -> Result<V
 
 fn exchange(accounts: &mut Accounts, more: &[(&str, &str)]) -> Result<Value, Refusal> {
     let keys = |provider: &ProviderEntry| KeySet::parse(provider.keys.as_deref().unwrap()).map_err(|e| e.to_string());
-    assume_role_with_oidc(accounts, &params(more), &Sts::default(), keys, NOW_MS).map(json)
+    assume_role_with_oidc(accounts, &params(more), &Sts::default(), keys, Rules::default(), NOW_MS).map(json)
 }
 
 fn token(subject: &str, audience: &str, expires_in_s: i64) -> String {
@@ -162,6 +162,7 @@ fn a_token_that_it_does_not_trust_is_not() {
     }
     let keys = |_: &ProviderEntry| Err("can't be read".to_owned());
     let asked = params(&[("OIDCProviderArn", PROVIDER), ("OIDCToken", &good)]);
-    let refusal = assume_role_with_oidc(&mut accounts, &asked, &Sts::default(), keys, NOW_MS).unwrap_err();
+    let refusal =
+        assume_role_with_oidc(&mut accounts, &asked, &Sts::default(), keys, Rules::default(), NOW_MS).unwrap_err();
     assert_eq!((refusal.status, refusal.code), (500, "InternalError"));
 }
