@@ -19,8 +19,8 @@ use crate::instances::{DEFAULT_GROUP, InstanceError, Instances};
 use crate::message::Draft;
 use crate::openapi::World;
 use crate::platform::{
-    Audit, ClientKey, CloudLine, ConnectionLine, Counts, FateLine, FateSummary, Figures, GroupLimits, LogQuery,
-    Platform, Refusal, Seq, UnknownGroup,
+    Audit, ClientKey, CloudLine, ConnectionLine, Counts, Eviction, FateLine, FateSummary, Figures, GroupLimits,
+    LogQuery, Platform, Refusal, Seq, UnknownGroup,
 };
 
 #[derive(Debug)]
@@ -74,6 +74,19 @@ impl State {
     }
 }
 
+impl From<Eviction> for Failure {
+    fn from(reason: Eviction) -> Self {
+        let (condition, description) = match reason {
+            Eviction::GroupDeleted => ("amqp:resource-deleted", "the consumer group was deleted"),
+            Eviction::Surplus => {
+                ("amqp:resource-limit-exceeded", "connections in the group exceed the limit, and this is the oldest")
+            }
+            Eviction::SameClientId => ("amqp:connection:forced", "the client ID has connected again"),
+        };
+        Self::named(condition, description)
+    }
+}
+
 /// The shared platform. See the module.
 #[derive(Debug)]
 pub struct Hub {
@@ -113,10 +126,9 @@ impl Hub {
     }
 
     fn wake(&self, state: &mut State) {
-        for client in state.platform.take_evicted() {
+        for (client, reason) in state.platform.take_evicted() {
             if let Some(mailbox) = state.mailboxes.get_mut(&client) {
-                let failure = Failure::named("amqp:resource-deleted", "the consumer group was deleted");
-                mailbox.orders.push(Order::Close(Some(failure)));
+                mailbox.orders.push(Order::Close(Some(reason.into())));
                 mailbox.wake.notify_one();
             }
         }

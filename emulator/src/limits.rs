@@ -48,7 +48,7 @@ pub struct Limits {
     pub retention: Duration,
     /// How many messages the backlog of a group holds. 100 million.
     pub backlog_capacity: u64,
-    /// The largest payload. 256 KiB, as for MQTT devices.
+    /// The largest payload. 256 KiB, as for MQTT devices. A larger one is dropped when it is published.
     pub max_payload_bytes: usize,
     /// How far the timestamp of a user name may be from the platform's clock, where a profile has it matter. Undocumented;
     /// 15 min.
@@ -57,8 +57,8 @@ pub struct Limits {
     /// For how long messages go to the clients of a group unevenly after its membership has changed. 10 min.
     #[serde(with = "duration")]
     pub uneven_for: Duration,
-    /// How many messages the fate log keeps, apart from those that are not settled. The emulator's own; 1 million, at
-    /// some 250 bytes each.
+    /// How many settled messages the fate log keeps; with 0 it keeps counts alone. The emulator's own; 1 million, at some
+    /// 200 bytes each.
     pub fate_log_messages: usize,
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::{Hub, Mailbox};
 use crate::amqp::{Order, Seat};
 use crate::clock::Now;
-use crate::platform::{ClientKey, Code, Credit, Door, Outcome, Outgoing, Platform, Refusal};
+use crate::platform::{ClientKey, Code, Credit, Door, Outcome, Outgoing, Platform, Refusal, Visit};
 
 /// A connection's place in a group. It is given up when this is dropped.
 #[derive(Debug)]
@@ -58,21 +58,18 @@ impl GroupSeat {
 
 impl Seat for GroupSeat {
     fn pass(&mut self, door: Door) -> Result<(), Refusal> {
-        if door != Door::Open {
-            return Ok(());
-        }
-        if let Some(refusal) = self.refused.take() {
-            return Err(refusal);
-        }
         let client = self.hub.with_state(|state, now| {
-            let joined = state.platform.join(&self.group, &self.client_id, self.address, now);
-            let client = joined.map_err(Refusal::from)??;
-            // In the same breath: a client that an order could miss must not be seen.
-            let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new(), key_id: self.key_id.clone() };
-            state.mailboxes.insert(client, mailbox);
+            let visit =
+                Visit { group: &self.group, client_id: &self.client_id, address: self.address, refused: self.refused };
+            let client = state.platform.pass(&visit, self.client, door, now)?;
+            if let Some(client) = client.filter(|_| self.client.is_none()) {
+                // In the same breath: a client that an order could miss must not be seen.
+                let mailbox = Mailbox { wake: Arc::clone(&self.wake), orders: Vec::new(), key_id: self.key_id.clone() };
+                state.mailboxes.insert(client, mailbox);
+            }
             Ok::<_, Refusal>(client)
         })?;
-        self.client = Some(client);
+        self.client = client;
         Ok(())
     }
 

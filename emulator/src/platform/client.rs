@@ -3,13 +3,23 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::bucket::Bucket;
+use super::door::Standing;
 use super::figures::Meter;
-use super::log::{NameId, Seq};
+use super::log::Seq;
+use super::names::NameId;
 use crate::clock::Micros;
+
+/// How many deliveries that ran into the ACK timeout a link remembers, for answers that come late.
+const EXPIRED_REMEMBERED: usize = 1_024;
+
+/// How much may wait for a client to read it: one that does not read is given nothing, whatever credit it gave.
+const OUTBOX: usize = 10_000;
 
 /// Names one client: one connection that has opened. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,11 +29,31 @@ pub struct ClientKey {
 }
 
 impl ClientKey {
-    /// The connection's number, as an admin sees it.
+    /// The connection's number, as [`ConnectionLine`] has it.
     #[must_use]
     pub fn number(self) -> u64 {
         self.serial
     }
+}
+
+/// One connection, as the admin API lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionLine {
+    /// Its group.
+    pub group: String,
+    /// Its client ID.
+    pub client: String,
+    /// Its number: no other connection has it or had it.
+    pub number: u64,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// How much its link takes at the moment.
+    pub credit: u32,
+    /// What was pushed to it and is not answered.
+    pub unsettled: u64,
+    /// Whether it is beyond the limit of its group, and gets no message.
+    pub surplus: bool,
 }
 
 /// What a client's connection has to write next.
@@ -68,6 +98,8 @@ pub(super) struct Held {
     pub(super) seq: Seq,
     pub(super) deadline: Micros,
     pub(super) lane: Lane,
+    /// How often the message had been pushed then, this time included.
+    pub(super) pushes: u32,
 }
 
 /// A client's receiver link.
@@ -82,7 +114,11 @@ pub(super) struct Link {
     held: VecDeque<Option<Held>>,
     /// How many in `held` are not holes.
     pub(super) unsettled: usize,
-    pub(super) outbox: VecDeque<Outgoing>,
+    outbox: VecDeque<Outgoing>,
+    /// What ran into the ACK timeout, with its number; the last ones.
+    expired: VecDeque<(u32, Held)>,
+    /// Real-time messages that are for this link and no other, and when each gives up waiting for it.
+    pub(super) bound: VecDeque<(Micros, Seq)>,
 }
 
 impl Link {
@@ -108,6 +144,20 @@ impl Link {
         self.outbox.push_back(Outgoing::Drained { by });
     }
 
+    /// Whether it can be given one more.
+    fn has_room(&self) -> bool {
+        self.credit > 0 && self.outbox.len() < OUTBOX
+    }
+
+    /// Moves at most `limit` things from the outbox to `into`. Says whether it has become half empty by that, so
+    /// that a client that could be given no more can be given something again.
+    pub(super) fn take_outgoing(&mut self, limit: usize, into: &mut impl Extend<Outgoing>) -> bool {
+        let was_full = self.outbox.len() > OUTBOX / 2;
+        let count = limit.min(self.outbox.len());
+        into.extend(self.outbox.drain(..count));
+        was_full && self.outbox.len() <= OUTBOX / 2
+    }
+
     /// Settles the deliveries `first` to `last`, both included, and returns them; numbers that name nothing unsettled
     /// are passed over. The range is cut to what is held before it is walked, so a peer can't make it long.
     pub(super) fn settle(&mut self, first: u32, last: u32) -> Vec<Held> {
@@ -126,8 +176,20 @@ impl Link {
     /// Takes out a delivery whose ACK timeout has passed.
     pub(super) fn expire(&mut self, now: Micros) -> Option<Held> {
         let overdue = self.held.front().copied().flatten().filter(|held| held.deadline <= now)?;
+        if self.expired.len() == EXPIRED_REMEMBERED {
+            self.expired.pop_front();
+        }
+        self.expired.push_back((self.first, overdue));
         self.settle(self.first, self.first);
         Some(overdue)
+    }
+
+    /// Those of the deliveries `first` to `last` that ran into the ACK timeout, and for which no answer has come since.
+    pub(super) fn settle_late(&mut self, first: u32, last: u32) -> Vec<Held> {
+        let is_meant = |number: u32| distance(first, number) >= 0 && distance(number, last) >= 0;
+        let late = self.expired.iter().filter(|(number, _)| is_meant(*number)).map(|(_, held)| *held).collect();
+        self.expired.retain(|(number, _)| !is_meant(*number));
+        late
     }
 
     /// When the next ACK timeout passes.
@@ -155,8 +217,9 @@ fn distance(from: u32, to: u32) -> i32 {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) serial: u64,
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     pub(super) name: NameId,
+    pub(super) standing: Standing,
     pub(super) address: SocketAddr,
     pub(super) online_unix_ms: u64,
     pub(super) consumed: Meter,
@@ -166,8 +229,14 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Whether messages can go to it, as far as its link is concerned.
+    pub(super) fn is_served(&self) -> bool {
+        self.standing == Standing::Placed && self.link.is_some()
+    }
+
+    /// Whether it can be given a message, as far as it says itself.
     pub(super) fn has_credit(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.credit > 0)
+        self.standing == Standing::Placed && self.link.as_ref().is_some_and(Link::has_room)
     }
 }
 
@@ -178,7 +247,7 @@ mod tests {
     fn link_with(count: u32, first: u32) -> Link {
         let mut link = Link { first, credit: count, ..Link::default() };
         for seq in 0..u64::from(count) {
-            link.push(Held { seq, deadline: Micros::new(seq), lane: Lane::RealTime }, Bytes::new());
+            link.push(Held { seq, deadline: Micros::new(seq), lane: Lane::RealTime, pushes: 1 }, Bytes::new());
         }
         link
     }
@@ -223,5 +292,17 @@ mod tests {
         assert_eq!(link.expire(Micros::new(1)).map(|held| held.seq), Some(1));
         assert!(link.expire(Micros::new(1)).is_none());
         assert_eq!(link.unsettled, 1);
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_known_once() {
+        let mut link = link_with(4, u32::MAX - 1);
+        for now in 0..3 {
+            link.expire(Micros::new(now));
+        }
+        assert_eq!(seqs(&link.settle(u32::MAX - 1, 5)), [3]);
+        assert_eq!(seqs(&link.settle_late(u32::MAX, 5)), [1, 2]);
+        assert!(link.settle_late(u32::MAX, 5).is_empty());
+        assert_eq!(seqs(&link.settle_late(u32::MAX - 1, u32::MAX)), [0]);
     }
 }

@@ -1,343 +1,171 @@
-//! One consumer group: its clients, its real-time and its backlog queue, and the rules of PLATFORM.md 1.6 to 1.8 by which
-//! messages move between them. What the reference does not say is written down where it is decided.
+//! One consumer group: its clients and its two queues. Here is what comes in and what goes; how a client gets in is in
+//! `door.rs` and `membership.rs`, who gets which message in `dispatch.rs`, what an answer means in `verdicts.rs`, and what is
+//! shown of it in `view.rs`.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use rand::Rng as _;
-
+use super::backlog::Backlog;
+use super::balance::Balance;
 use super::bucket::Bucket;
-use super::client::{Client, Held, Lane, Link};
+use super::client::{Client, Link};
+use super::cloud_log::Code;
 use super::depot::Depot;
-use super::figures::{ClientFigures, Figures, Meter};
-use super::log::{Event, Seq, State};
-use super::{ClientKey, Counts, Credit, GroupLimits, Outcome, Refusal};
+use super::door::{Attempts, GroupLimits, Refusal, Standing};
+use super::figures::Meter;
+use super::log::{Seq, State};
+use super::marks::{Event, Why};
+use super::{ClientKey, Counts, Credit};
 use crate::clock::{Micros, Now};
-use crate::profile::Overflow;
-
-/// The window of the limit on connection attempts, in µs.
-const ATTEMPT_WINDOW_US: u64 = 60_000_000;
+use crate::rules::Rule;
 
 #[derive(Debug)]
 pub(super) struct Group {
-    index: usize,
-    clients: Vec<Client>,
+    pub(super) index: usize,
+    pub(super) name: Arc<str>,
+    /// In the order of their coming.
+    pub(super) clients: Vec<Client>,
     /// Real-time messages that nobody can take at the moment, in order, and when each gives up waiting.
-    waiting: VecDeque<(Micros, Seq)>,
-    /// The backlog by the time from which a message may be pushed. A message that is not in the state `Backlog` any more
-    /// (it was dropped for its age) is passed over when it comes up.
-    backlog: BinaryHeap<Reverse<(Micros, Seq)>>,
-    backlog_pace: Bucket,
-    attempts: VecDeque<Micros>,
-    counts: Counts,
-    limits: GroupLimits,
-    consumed: Meter,
-    last_consumed_unix_ms: Option<u64>,
+    pub(super) waiting: VecDeque<(Micros, Seq)>,
+    pub(super) backlog: Backlog,
+    pub(super) backlog_pace: Bucket,
+    /// The real-time rate, where the group has it.
+    pub(super) pace: Bucket,
+    pub(super) balance: Balance,
+    pub(super) attempts: Attempts,
+    pub(super) counts: Counts,
+    pub(super) limits: GroupLimits,
+    pub(super) consumed: Meter,
+    pub(super) last_consumed_unix_ms: Option<u64>,
     /// A group that was deleted takes no message any more; what its clients still held is dropped as it comes back.
-    deleted: bool,
+    pub(super) deleted: bool,
+    /// When it is to be looked at again.
+    pub(super) armed: Micros,
 }
 
 impl Group {
-    pub(super) fn new(index: usize, depot: &Depot, now: Micros) -> Self {
+    pub(super) fn new(index: usize, name: &str, depot: &Depot, now: Micros) -> Self {
+        let limits = &depot.terms.limits;
         Self {
             index,
+            name: name.into(),
             clients: Vec::new(),
             waiting: VecDeque::new(),
-            backlog: BinaryHeap::new(),
-            backlog_pace: Bucket::new(depot.terms.limits.backlog_per_group, now),
-            attempts: VecDeque::new(),
+            backlog: Backlog::new(depot.terms.profile.backlog_order),
+            backlog_pace: Bucket::new(limits.backlog_per_group, now),
+            pace: Bucket::new(limits.real_time_per_connection, now),
+            balance: Balance::new(depot.seed ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            attempts: Attempts::default(),
             counts: Counts::default(),
-            limits: GroupLimits::from(&depot.terms.limits),
+            limits: GroupLimits::from(limits),
             consumed: Meter::default(),
             last_consumed_unix_ms: None,
             deleted: false,
+            armed: Micros::NEVER,
         }
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        let unsettled =
-            self.clients.iter().filter_map(|client| client.link.as_ref()).map(|link| link.unsettled as u64).sum();
-        Counts { waiting: self.waiting.len() as u64, unsettled, clients: self.clients.len() as u64, ..self.counts }
+    pub(super) fn attempt(&mut self, depot: &Depot, now: Now) -> Result<(), Refusal> {
+        self.attempts.count(self.limits.connect_attempts_per_minute, &depot.terms, now.mono)
     }
 
-    /// Counts an attempt to connect; refused ones count as well, for the platform can't tell beforehand.
-    pub(super) fn attempt(&mut self, now: Now) -> Result<(), Refusal> {
-        while self.attempts.front().is_some_and(|&at| now.mono.since(at) >= ATTEMPT_WINDOW_US) {
-            self.attempts.pop_front();
-        }
-        self.attempts.push_back(now.mono);
-        self.counts.connect_attempts += 1;
-        let in_window = self.attempts.len() as u64;
-        self.counts.connect_attempts_peak_per_minute = self.counts.connect_attempts_peak_per_minute.max(in_window);
-        let limit = self.limits.connect_attempts_per_minute;
-        if in_window > u64::from(limit) { Err(Refusal::TooManyAttempts { limit }) } else { Ok(()) }
-    }
-
-    pub(super) fn join(
-        &mut self,
-        serial: u64,
-        client_id: &str,
-        address: SocketAddr,
-        depot: &mut Depot,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        let limit = self.limits.clients_per_group;
-        if self.clients.len() >= limit as usize {
-            return Err(Refusal::TooManyClients { limit });
-        }
-        self.clients.push(Client {
-            serial,
-            id: client_id.to_owned(),
-            name: depot.log.name(client_id),
-            address,
-            online_unix_ms: now.unix_us / 1_000,
-            consumed: Meter::default(),
-            pace: Bucket::new(depot.terms.limits.real_time_per_connection, now.mono),
-            link: None,
-        });
-        self.counts.clients_peak = self.counts.clients_peak.max(self.clients.len() as u64);
-        Ok(())
-    }
-
-    pub(super) fn leave(&mut self, serial: u64, depot: &mut Depot, now: Now) {
-        self.detach(serial, depot, now);
-        self.clients.retain(|client| client.serial != serial);
+    pub(super) fn refuse_next(&mut self, attempts: u32) {
+        self.attempts.refuse_next(attempts);
     }
 
     pub(super) fn attach(&mut self, serial: u64) {
-        if let Some(client) = self.client(serial) {
+        if let Some(client) = self.client_mut(serial).filter(|client| client.standing != Standing::Evicted) {
             client.link = Some(Link::default());
         }
     }
 
     /// The link is gone. What it held goes to the backlog like any other failure.
     pub(super) fn detach(&mut self, serial: u64, depot: &mut Depot, now: Now) {
-        let Some(client) = self.client(serial) else { return };
-        let (name, Some(link)) = (client.name, client.link.take()) else { return };
-        let retry_at = now.mono.after(depot.terms.limits.retry_after_link_loss);
-        for held in link.into_unsettled() {
-            depot.log.record(held.seq, State::Backlog, Event::LinkLost, Some(name), now);
-            self.set_back(held.seq, retry_at, "its link was lost", depot, now);
+        let Some(index) = self.position(serial) else { return };
+        let Some(mut link) = self.clients[index].link.take() else { return };
+        let retry_at = depot.terms.retry_at_after_link_loss(now.mono);
+        for (_, seq) in std::mem::take(&mut link.bound) {
+            self.fail_real_time(seq, depot, now);
         }
-        if self.clients.iter().all(|client| client.link.is_none()) {
+        for held in link.into_unsettled() {
+            depot.record(held.seq, State::Backlog, Event::LinkLost, &mut self.clients[index], now);
+            self.set_back(held.seq, retry_at, Why::LinkLost, depot, now);
+        }
+        if !self.clients.iter().any(Client::is_served) {
             while let Some((_, seq)) = self.waiting.pop_front() {
-                self.set_back(seq, now.mono, "no client has a link", depot, now);
+                self.set_back(seq, now.mono, Why::NoLink, depot, now);
             }
         }
     }
 
     pub(super) fn grant(&mut self, serial: u64, credit: Credit, depot: &mut Depot, now: Now) {
-        let Some(link) = self.client(serial).and_then(|client| client.link.as_mut()) else { return };
+        let Some(link) = self.client_mut(serial).and_then(|client| client.link.as_mut()) else { return };
         link.grant(credit);
         self.dispatch(depot, now);
         if credit.drain
-            && let Some(link) = self.client(serial).and_then(|client| client.link.as_mut())
+            && let Some(link) = self.client_mut(serial).and_then(|client| client.link.as_mut())
         {
             link.drain();
             depot.wake(ClientKey { group: self.index, serial });
         }
     }
 
-    /// A message of this group was published.
-    pub(super) fn place(&mut self, seq: Seq, depot: &mut Depot, now: Now) {
-        self.counts.published += 1;
-        if self.waiting.is_empty()
-            && let Some(client) = self.taker(Lane::RealTime, depot, now)
-        {
-            self.push(client, seq, Lane::RealTime, depot, now);
-        } else if self.clients.iter().all(|client| client.link.is_none()) {
-            self.set_back(seq, now.mono, "no client has a link", depot, now);
-        } else {
-            match depot.terms.profile.without_credit {
-                Overflow::Wait => {
-                    let until = now.mono.after(depot.terms.limits.real_time_wait);
-                    depot.log.record(seq, State::Waiting, Event::Waiting, None, now);
-                    self.waiting.push_back((until, seq));
-                    self.arm(depot, now.mono);
-                }
-                Overflow::Backlog => self.fail_real_time(seq, depot, now),
-            }
-        }
-    }
-
-    /// A real-time message that nobody could take in time goes to the backlog, and is tried again after the retry time.
-    fn fail_real_time(&mut self, seq: Seq, depot: &mut Depot, now: Now) {
-        let retry_at = now.mono.after(depot.terms.limits.retry_after);
-        self.set_back(seq, retry_at, "no client could take it in time", depot, now);
-    }
-
-    /// What a client says about the deliveries `first` to `last` of its link.
-    pub(super) fn settle(&mut self, serial: u64, first: u32, last: u32, outcome: Outcome, depot: &mut Depot, now: Now) {
-        let Some(client) = self.client(serial) else { return };
-        let (name, Some(link)) = (client.name, client.link.as_mut()) else { return };
-        let settled = link.settle(first, last);
-        if outcome == Outcome::Accepted && !settled.is_empty() {
-            for held in &settled {
-                client.consumed.add(held.lane, now.mono);
-            }
-            for held in &settled {
-                self.consumed.add(held.lane, now.mono);
-            }
-            self.last_consumed_unix_ms = Some(now.unix_us / 1_000);
-        }
-        let count = settled.len() as u64;
-        let (counter, event) = match outcome {
-            Outcome::Accepted => (&mut self.counts.accepted, Event::Accepted),
-            Outcome::Released => (&mut self.counts.released, Event::Released("by the client")),
-            Outcome::Rejected => (&mut self.counts.rejected, Event::Rejected),
-            Outcome::Modified => (&mut self.counts.modified, Event::Modified),
-            Outcome::Unspecified => (&mut self.counts.released, Event::Released("settled without an outcome")),
-        };
-        *counter += count;
-        let retry_at = now.mono.after(depot.terms.limits.retry_after);
-        for held in settled {
-            if outcome == Outcome::Accepted {
-                depot.log.record(held.seq, State::Accepted, event, Some(name), now);
-            } else {
-                depot.log.record(held.seq, State::Backlog, event, Some(name), now);
-                self.set_back(held.seq, retry_at, "not accepted", depot, now);
-            }
-        }
-    }
-
     /// A message that has grown too old. Only the backlog gives messages up; one that is under way is looked at again
     /// when it comes back.
     pub(super) fn retire(&mut self, seq: Seq, depot: &mut Depot, now: Now) {
-        if depot.log.get(seq).is_some_and(|record| record.state == State::Backlog) {
-            self.counts.backlog -= 1;
-            self.drop_message(seq, "older than the retention time", depot, now);
+        let Some(place) = depot.log.get(seq).map(|record| record.place) else { return };
+        if self.backlog.remove(seq, place) {
+            self.drop_message(seq, Why::TooOld, depot, now);
         }
     }
 
     /// Lets ACK timeouts pass and pushes what can be pushed.
     pub(super) fn tick(&mut self, depot: &mut Depot, now: Now) {
-        let retry_at = now.mono.after(depot.terms.limits.retry_after);
+        self.armed = Micros::NEVER;
+        let retry_at = depot.terms.retry_at(now.mono);
         for index in 0..self.clients.len() {
-            let name = self.clients[index].name;
             while let Some(held) = self.clients[index].link.as_mut().and_then(|link| link.expire(now.mono)) {
                 self.counts.expired += 1;
-                depot.log.record(held.seq, State::Backlog, Event::Expired, Some(name), now);
-                self.set_back(held.seq, retry_at, "not accepted", depot, now);
+                let words = format!("message {}: no answer within the ACK timeout", depot.log.id(held.seq));
+                depot.cloud_log.write(Code::AckTimeout, &self.name, &self.clients[index].id, &words, now.unix_us);
+                depot.record(held.seq, State::Backlog, Event::Expired, &mut self.clients[index], now);
+                self.set_back(held.seq, retry_at, Why::NotAccepted, depot, now);
             }
         }
         self.dispatch(depot, now);
     }
 
-    /// Pushes everything that can be pushed now, real-time messages first: the platform serves both queues side by side,
-    /// and the backlog has a rate of its own.
-    fn dispatch(&mut self, depot: &mut Depot, now: Now) {
-        while let Some(&(until, seq)) = self.waiting.front() {
-            if let Some(client) = self.taker(Lane::RealTime, depot, now) {
-                self.waiting.pop_front();
-                self.push(client, seq, Lane::RealTime, depot, now);
-            } else if until <= now.mono {
-                self.waiting.pop_front();
-                self.fail_real_time(seq, depot, now);
-            } else {
-                break;
-            }
-        }
-        while let Some(&Reverse((eligible_at, seq))) = self.backlog.peek() {
-            if depot.log.get(seq).is_none_or(|record| record.state != State::Backlog) {
-                self.backlog.pop();
-                continue;
-            }
-            if eligible_at > now.mono || !self.backlog_pace.ready(now.mono) {
-                break;
-            }
-            let Some(client) = self.taker(Lane::Backlog, depot, now) else { break };
-            self.backlog.pop();
-            self.counts.backlog -= 1;
-            self.backlog_pace.take(now.mono);
-            self.push(client, seq, Lane::Backlog, depot, now);
-        }
-        self.arm(depot, now.mono);
-    }
-
-    /// A random client of those that can take a message from `lane` now ("randomly forwarded to one of the servers").
-    fn taker(&self, lane: Lane, depot: &mut Depot, now: Now) -> Option<usize> {
-        let can_take = |client: &Client| client.has_credit() && (lane == Lane::Backlog || client.pace.ready(now.mono));
-        match self.clients.iter().filter(|client| can_take(client)).count() {
-            0 => None,
-            count => {
-                let chosen = depot.rng.random_range(0..count);
-                self.clients
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, client)| can_take(client))
-                    .nth(chosen)
-                    .map(|(index, _)| index)
-            }
-        }
-    }
-
-    fn push(&mut self, index: usize, seq: Seq, lane: Lane, depot: &mut Depot, now: Now) {
-        let client = &mut self.clients[index];
-        let (Some(link), Some(record)) = (client.link.as_mut(), depot.log.get(seq)) else { return };
-        let body = record.body.clone();
-        let lane_name = match lane {
-            Lane::RealTime => {
-                client.pace.take(now.mono);
-                "real-time"
-            }
-            Lane::Backlog => "backlog",
+    /// A message goes to the backlog, unless it is too old or there is no room.
+    pub(super) fn set_back(&mut self, seq: Seq, eligible_at: Micros, why: Why, depot: &mut Depot, now: Now) {
+        let Some((published, place)) = depot.log.get(seq).map(|record| (record.published.mono, record.place)) else {
+            return;
         };
-        let deadline = now.mono.after(depot.terms.limits.ack_timeout);
-        link.push(Held { seq, deadline, lane }, body);
-        self.counts.pushed += 1;
-        depot.log.record(seq, State::Unsettled, Event::Pushed(lane_name), Some(client.name), now);
-        depot.arm(deadline);
-        depot.wake(ClientKey { group: self.index, serial: client.serial });
-    }
-
-    fn set_back(&mut self, seq: Seq, eligible_at: Micros, why: &'static str, depot: &mut Depot, now: Now) {
-        let Some(record) = depot.log.get(seq) else { return };
+        let limits = &depot.terms.limits;
+        let is_full = depot.terms.keeps(Rule::BacklogCapacity) && self.backlog.len() >= limits.backlog_capacity;
         if self.deleted {
-            self.drop_message(seq, "the group was deleted", depot, now);
-        } else if record.published.mono.after(depot.terms.limits.retention) <= now.mono {
-            self.drop_message(seq, "older than the retention time", depot, now);
-        } else if self.counts.backlog >= depot.terms.limits.backlog_capacity {
-            self.drop_message(seq, "the backlog is full", depot, now);
+            self.drop_message(seq, Why::GroupDeleted, depot, now);
+        } else if depot.terms.kept_until(published) <= now.mono {
+            self.drop_message(seq, Why::TooOld, depot, now);
+        } else if is_full {
+            self.drop_message(seq, Why::BacklogFull, depot, now);
         } else {
-            depot.log.record(seq, State::Backlog, Event::Backlogged(why), None, now);
-            self.backlog.push(Reverse((eligible_at, seq)));
-            self.counts.backlog += 1;
-            depot.arm(eligible_at);
+            depot.log.record_alone(seq, State::Backlog, Event::Backlogged(why), now);
+            let place = self.backlog.put(seq, place, eligible_at);
+            depot.log.set_place(seq, place);
+            self.arm(eligible_at, depot);
         }
     }
 
-    fn drop_message(&mut self, seq: Seq, why: &'static str, depot: &mut Depot, now: Now) {
+    pub(super) fn drop_message(&mut self, seq: Seq, why: Why, depot: &mut Depot, now: Now) {
         self.counts.dropped += 1;
-        depot.log.record(seq, State::Dropped, Event::Dropped(why), None, now);
-    }
-
-    /// Says when something happens next in this group, if nobody calls before.
-    pub(super) fn arm(&self, depot: &mut Depot, now: Micros) {
-        if let Some(deadline) = self.clients.iter().filter_map(|client| client.link.as_ref()?.deadline()).min() {
-            depot.arm(deadline);
-        }
-        let with_credit = || self.clients.iter().filter(|client| client.has_credit());
-        if let Some(&(until, _)) = self.waiting.front() {
-            depot.arm(until);
-            if let Some(at) = with_credit().map(|client| client.pace.ready_at(now)).min() {
-                depot.arm(at);
-            }
-        }
-        if let Some(&Reverse((eligible_at, _))) = self.backlog.peek()
-            && with_credit().next().is_some()
-        {
-            depot.arm(eligible_at.max(self.backlog_pace.ready_at(now)));
-        }
+        depot.log.record_alone(seq, State::Dropped, Event::Dropped(why), now);
     }
 
     /// Gives up the whole backlog. Returns how many messages that were.
-    pub(super) fn clear_backlog(&mut self, why: &'static str, depot: &mut Depot, now: Now) -> u64 {
-        let cleared = std::mem::take(&mut self.counts.backlog);
-        for Reverse((_, seq)) in std::mem::take(&mut self.backlog) {
-            if depot.log.get(seq).is_some_and(|record| record.state == State::Backlog) {
-                self.drop_message(seq, why, depot, now);
-            }
+    pub(super) fn clear_backlog(&mut self, why: Why, depot: &mut Depot, now: Now) -> u64 {
+        let cleared = self.backlog.len();
+        for seq in self.backlog.clear() {
+            self.drop_message(seq, why, depot, now);
         }
         cleared
     }
@@ -345,49 +173,24 @@ impl Group {
     /// The group is no more. Its clients' connections are the caller's to end.
     pub(super) fn delete(&mut self, depot: &mut Depot, now: Now) {
         self.deleted = true;
-        self.clear_backlog("the group was deleted", depot, now);
-        while let Some((_, seq)) = self.waiting.pop_front() {
-            self.drop_message(seq, "the group was deleted", depot, now);
+        self.clear_backlog(Why::GroupDeleted, depot, now);
+        let bound = self.clients.iter_mut().filter_map(|client| client.link.as_mut());
+        let bound: Vec<_> = bound.flat_map(|link| std::mem::take(&mut link.bound)).collect();
+        for (_, seq) in std::mem::take(&mut self.waiting).into_iter().chain(bound) {
+            self.drop_message(seq, Why::GroupDeleted, depot, now);
         }
     }
 
-    pub(super) fn set_limits(&mut self, limits: GroupLimits) {
-        self.limits = limits;
+    /// Whether nobody will ask for this group again.
+    pub(super) fn is_over(&self) -> bool {
+        self.deleted && self.clients.is_empty()
     }
 
-    pub(super) fn limits(&self) -> GroupLimits {
-        self.limits
-    }
-
-    pub(super) fn figures(&self, now: Micros) -> Figures {
-        let client = |client: &Client| ClientFigures {
-            client_id: client.id.clone(),
-            address: client.address,
-            online_unix_ms: client.online_unix_ms,
-            speed: client.consumed.per_minute(now),
-        };
-        Figures {
-            backlog: self.counts.backlog,
-            speed: self.consumed.per_minute(now),
-            last_consumed_unix_ms: self.last_consumed_unix_ms,
-            clients: self.clients.iter().map(client).collect(),
-        }
-    }
-
-    fn client(&mut self, serial: u64) -> Option<&mut Client> {
-        self.clients.iter_mut().find(|client| client.serial == serial)
+    pub(super) fn position(&self, serial: u64) -> Option<usize> {
+        self.clients.iter().position(|client| client.serial == serial)
     }
 
     pub(super) fn client_mut(&mut self, serial: u64) -> Option<&mut Client> {
-        self.client(serial)
-    }
-
-    /// The clients, or those with this client ID.
-    pub(super) fn serials(&self, client_id: Option<&str>) -> Vec<u64> {
-        self.clients
-            .iter()
-            .filter(|client| client_id.is_none_or(|id| id == client.id))
-            .map(|client| client.serial)
-            .collect()
+        self.clients.iter_mut().find(|client| client.serial == serial)
     }
 }

@@ -1,13 +1,23 @@
 //! What became of every message: one record each, in the order of publication, with everything that happened to it.
-//! Also the place that message bodies live in. Records that are settled for good are dropped, oldest first, once there
-//! are more than the log is allowed to hold.
+//! Also the place that message bodies live in. Of the records of settled messages as many are kept as the log is allowed to
+//! hold; the others are folded into the groups' counts.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::audit::Violations;
+use super::backlog::Place;
+use super::marks::{Event, Mark, Marks};
+use super::names::{NameId, Names};
+use super::recent::{Past, Recent};
+use super::shelf::Shelf;
 use crate::clock::Now;
+
+/// How many messages of one ID are looked at: a publisher may give the same again and again.
+const COPIES: usize = 100;
 
 /// The position of a message in the order of publication, over all groups; the first is 1.
 pub type Seq = u64;
@@ -24,7 +34,7 @@ pub enum State {
     Unsettled,
     /// Accepted by a client. Final.
     Accepted,
-    /// Given up by the platform: too old, or the backlog was full. Final.
+    /// Given up by the platform: too old, say, or the backlog was full. Final.
     Dropped,
 }
 
@@ -32,64 +42,53 @@ impl State {
     pub(crate) fn is_final(self) -> bool {
         matches!(self, Self::Accepted | Self::Dropped)
     }
-}
 
-/// Something that happened to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
-    Published,
-    Waiting,
-    Backlogged(&'static str),
-    Pushed(&'static str),
-    Accepted,
-    Released(&'static str),
-    Rejected,
-    Modified,
-    Expired,
-    LinkLost,
-    Dropped(&'static str),
-}
-
-impl Event {
-    fn words(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Published => ("published", None),
-            Self::Waiting => ("waiting", None),
-            Self::Backlogged(why) => ("backlog", Some(why)),
-            Self::Pushed(lane) => ("pushed", Some(lane)),
-            Self::Accepted => ("accepted", None),
-            Self::Released(how) => ("released", Some(how)),
-            Self::Rejected => ("rejected", None),
-            Self::Modified => ("modified", None),
-            Self::Expired => ("expired", Some("no answer within the ACK timeout")),
-            Self::LinkLost => ("linkLost", None),
-            Self::Dropped(why) => ("dropped", Some(why)),
+    /// Whether `event` can happen to a message that stands like this.
+    fn allows(self, event: Event) -> bool {
+        match event {
+            Event::Pushed(_) => matches!(self, Self::Waiting | Self::Backlog),
+            Event::Settled(_) | Event::Expired | Event::LinkLost => self == Self::Unsettled,
+            Event::SettledLate(_) => self == Self::Backlog,
+            Event::Waiting(_) => self == Self::Waiting,
+            Event::Backlogged(_) => matches!(self, Self::Waiting | Self::Backlog),
+            Event::Dropped(_) => !self.is_final(),
+            Event::Late(_) => true,
         }
     }
-}
-
-/// A client's place in the table of names: the log keeps this instead of the name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NameId(u32);
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    unix_us: u64,
-    client: Option<NameId>,
-    event: Event,
 }
 
 /// One message, as the platform holds it.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) group: usize,
-    pub(crate) state: State,
-    pub(crate) published: Now,
-    pub(crate) body: Bytes,
+    pub(super) group: usize,
+    pub(super) published: Now,
+    pub(super) body: Bytes,
+    /// Where it is in the backlog, or was.
+    pub(super) place: Place,
     given_id: Option<Box<str>>,
+    marks: Marks,
+    accepted_unix_us: u64,
     pushes: u32,
-    accepted_unix_us: Option<u64>,
-    entries: Vec<Entry>,
+    pub(super) state: State,
+    repeated: bool,
+}
+
+impl Record {
+    /// How often it has been pushed.
+    pub(super) fn pushes(&self) -> u32 {
+        self.pushes
+    }
+}
+
+/// A message that comes in.
+#[derive(Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) group: usize,
+    /// Its ID, unless the log is to number it.
+    pub(super) given_id: Option<&'a str>,
+    pub(super) body: Bytes,
+    /// Whether it is a copy of one that there was.
+    pub(super) repeated: bool,
 }
 
 /// One line of a message's fate, as the admin API shows it.
@@ -97,13 +96,14 @@ pub(crate) struct Record {
 pub struct FateLine {
     /// When, in Unix µs.
     pub at: u64,
-    /// What happened: `published`, `waiting`, `backlog`, `pushed`, `accepted`, `released`, `rejected`, `modified`,
-    /// `expired`, `linkLost`, `dropped`.
+    /// What happened: `published`, `repeated`, `waiting`, `backlog`, `pushed`, `accepted`, `released`, `rejected`,
+    /// `modified`, `expired`, `linkLost`, `dropped`; `late` is an answer that counted for nothing, and `leftOut` stands for
+    /// lines that are not kept.
     pub event: &'static str,
     /// The client it happened with, by its client ID.
     pub client: Option<String>,
     /// More about it, if there is more: the queue it was pushed from, the reason it went to the backlog.
-    pub detail: Option<&'static str>,
+    pub detail: Option<Cow<'static, str>>,
 }
 
 /// The short form of a message's fate, for reading many at once.
@@ -127,132 +127,203 @@ pub struct FateSummary {
 /// The log. See the module.
 #[derive(Debug)]
 pub(crate) struct Log {
-    capacity: usize,
     /// A message's ID, unless one was given, is this plus its `Seq`.
     id_base: u64,
-    first: Seq,
-    records: VecDeque<Record>,
-    given_ids: HashMap<Box<str>, Vec<Seq>>,
-    names: Vec<String>,
+    shelf: Shelf<Record>,
+    given_ids: HashMap<Box<str>, VecDeque<Seq>>,
+    recent: Recent,
+    pub(super) names: Names,
+    pub(super) violations: Violations,
 }
 
 impl Log {
     pub(crate) fn new(capacity: usize, id_base: u64) -> Self {
-        Self { capacity, id_base, first: 1, records: VecDeque::new(), given_ids: HashMap::new(), names: Vec::new() }
+        Self {
+            id_base,
+            shelf: Shelf::new(capacity),
+            given_ids: HashMap::new(),
+            recent: Recent::default(),
+            names: Names::default(),
+            violations: Violations::default(),
+        }
     }
 
-    /// Remembers a client's name.
-    pub(crate) fn name(&mut self, client_id: &str) -> NameId {
-        let id = NameId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-        self.names.push(client_id.to_owned());
-        id
+    /// The message ID of the next message, unless one is given.
+    pub(super) fn next_id(&self) -> String {
+        self.numbered(self.shelf.next())
     }
 
-    /// The `Seq` and the message ID of the next message.
-    pub(crate) fn next(&self, given: Option<&str>) -> (Seq, String) {
-        let seq = self.first + self.records.len() as u64;
-        (seq, given.map_or_else(|| (self.id_base + seq).to_string(), str::to_owned))
+    fn numbered(&self, seq: Seq) -> String {
+        self.id_base.wrapping_add(seq).to_string()
     }
 
-    /// Adds the message that [`Log::next`] was asked about.
-    pub(crate) fn add(&mut self, group: usize, given_id: Option<&str>, body: Bytes, now: Now) -> Seq {
-        let (seq, _) = self.next(None);
-        let given_id = given_id.map(Box::<str>::from);
+    pub(super) fn add(&mut self, arrival: Arrival<'_>, now: Now) -> Seq {
+        let given_id = arrival.given_id.map(Box::<str>::from);
         if let Some(id) = &given_id {
-            self.given_ids.entry(id.clone()).or_default().push(seq);
+            self.given_ids.entry(id.clone()).or_default().push_back(self.shelf.next());
         }
-        self.records.push_back(Record {
-            group,
-            state: State::Waiting,
+        self.shelf.add(Record {
+            group: arrival.group,
             published: now,
-            body,
+            body: arrival.body,
+            place: Place::default(),
             given_id,
+            marks: Marks::default(),
+            accepted_unix_us: 0,
             pushes: 0,
-            accepted_unix_us: None,
-            entries: vec![Entry { unix_us: now.unix_us, client: None, event: Event::Published }],
-        });
-        seq
+            state: State::Waiting,
+            repeated: arrival.repeated,
+        })
     }
 
-    fn index(&self, seq: Seq) -> Option<usize> {
-        seq.checked_sub(self.first).and_then(|offset| usize::try_from(offset).ok())
+    /// The record of `seq`, unless it was folded (then it was settled for good).
+    pub(super) fn get(&self, seq: Seq) -> Option<&Record> {
+        self.shelf.get(seq)
     }
 
-    /// The record of `seq`, unless it was dropped from the log (then it was settled for good).
-    pub(crate) fn get(&self, seq: Seq) -> Option<&Record> {
-        self.records.get(self.index(seq)?)
-    }
-
-    /// Writes down that `event` happened to `seq`, and that this left it in `state`. A message that has reached a final
-    /// state stays there.
-    pub(crate) fn record(&mut self, seq: Seq, state: State, event: Event, client: Option<NameId>, now: Now) {
-        let Some(record) = self.index(seq).and_then(|index| self.records.get_mut(index)) else { return };
-        if record.state.is_final() {
-            return;
+    /// Where a message is in the backlog.
+    pub(super) fn set_place(&mut self, seq: Seq, place: Place) {
+        if let Some(record) = self.shelf.get_mut(seq) {
+            record.place = place;
         }
+    }
+
+    /// The first record from `seq` on.
+    pub(super) fn next_from(&self, seq: Seq) -> Option<(Seq, &Record)> {
+        self.shelf.range(seq).next()
+    }
+
+    /// Every record that there is.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Seq, &Record)> {
+        self.shelf.range(0)
+    }
+
+    /// Writes down that `event` happened to `seq`, and that this left it in `state`. What can't be is not written but
+    /// reported: above all, a message that is done with stays so.
+    pub(super) fn record(&mut self, seq: Seq, state: State, event: Event, client: NameId, now: Now) {
+        let Some(record) = self.shelf.get_mut(seq).filter(|record| record.state.allows(event)) else {
+            return self.contradict(seq, event);
+        };
         record.state = state;
-        record.entries.push(Entry { unix_us: now.unix_us, client, event });
-        match event {
-            Event::Pushed(_) => record.pushes += 1,
-            Event::Accepted => record.accepted_unix_us = Some(now.unix_us),
-            _ => {}
+        record.marks.push(Mark::new(now.unix_us.saturating_sub(record.published.unix_us), event, client));
+        if let Event::Pushed(_) = event {
+            record.pushes += 1;
         }
         if state.is_final() {
-            record.body = Bytes::new();
-            record.entries.shrink_to_fit();
-            self.trim();
-        }
-    }
-
-    fn trim(&mut self) {
-        while self.records.len() > self.capacity && self.records.front().is_some_and(|record| record.state.is_final()) {
-            let Some(record) = self.records.pop_front() else { return };
-            if let Some(id) = record.given_id
-                && let Some(seqs) = self.given_ids.get_mut(&id)
-            {
-                seqs.retain(|&seq| seq != self.first);
-                if seqs.is_empty() {
-                    self.given_ids.remove(&id);
-                }
+            if state == State::Accepted {
+                record.accepted_unix_us = now.unix_us;
             }
-            self.first += 1;
+            let body = std::mem::take(&mut record.body);
+            self.recent.push(Past { seq, given_id: record.given_id.clone(), group: record.group, body });
+            self.fold(seq);
         }
     }
 
-    /// The first `Seq` that is still in the log.
-    pub(crate) fn first(&self) -> Seq {
-        self.first
+    /// The same, where no client has a part in it.
+    pub(super) fn record_alone(&mut self, seq: Seq, state: State, event: Event, now: Now) {
+        self.record(seq, state, event, NameId::NOBODY, now);
     }
 
-    fn id(&self, seq: Seq, record: &Record) -> String {
-        record.given_id.as_deref().map_or_else(|| (self.id_base + seq).to_string(), str::to_owned)
+    fn contradict(&mut self, seq: Seq, event: Event) {
+        let state = self.get(seq).map_or_else(|| "settled and folded".to_owned(), |it| format!("{:?}", it.state));
+        let (event, _) = event.words();
+        self.violations.add(format!("message {} is {state}, and this happened to it: {event}", self.id(seq)));
+    }
+
+    /// Writes down something that changes nothing, if the record is still there.
+    pub(super) fn annotate(&mut self, seq: Seq, event: Event, client: NameId, now: Now) {
+        if let Some(record) = self.shelf.get_mut(seq) {
+            record.marks.push(Mark::new(now.unix_us.saturating_sub(record.published.unix_us), event, client));
+        }
+    }
+
+    fn fold(&mut self, settled: Seq) {
+        let Some((seq, record)) = self.shelf.settle(settled) else { return };
+        if let Some(id) = record.given_id
+            && let Some(seqs) = self.given_ids.get_mut(&id)
+        {
+            if let Ok(index) = seqs.binary_search(&seq) {
+                seqs.remove(index);
+            }
+            if seqs.is_empty() {
+                self.given_ids.remove(&id);
+            }
+        }
+    }
+
+    /// The ID of a message.
+    pub(super) fn id(&self, seq: Seq) -> String {
+        let given = self.get(seq).and_then(|record| record.given_id.as_deref());
+        given.map_or_else(|| self.numbered(seq), str::to_owned)
+    }
+
+    /// The number that an ID stands for, if the log gave it.
+    fn number_of(&self, id: &str) -> Option<Seq> {
+        id.parse::<u64>().ok()?.checked_sub(self.id_base)
+    }
+
+    /// Whether the log gave this ID to a message that was settled, and has folded it.
+    pub(super) fn has_folded(&self, id: &str) -> bool {
+        let given_out = 1..self.shelf.next();
+        self.number_of(id).is_some_and(|seq| given_out.contains(&seq) && self.get(seq).is_none())
+    }
+
+    /// The messages with this ID, the last hundred of them.
+    fn copies(&self, id: &str) -> impl Iterator<Item = (Seq, &Record)> {
+        let given = self.given_ids.get(id).into_iter().flatten().copied();
+        let given = given.rev().take(COPIES).collect::<Vec<_>>().into_iter().rev();
+        let numbered = self.number_of(id).filter(|&seq| self.get(seq).is_some_and(|it| it.given_id.is_none()));
+        numbered.into_iter().chain(given).filter_map(|seq| Some((seq, self.get(seq)?)))
+    }
+
+    /// The body of the message with this ID in each group that it was published to, as far as they are still there.
+    pub(super) fn bodies(&self, id: &str) -> Vec<(usize, Bytes)> {
+        let is_past = |past: &&Past| match &past.given_id {
+            Some(given) => **given == *id,
+            None => self.number_of(id) == Some(past.seq),
+        };
+        let past = self.recent.iter().filter(is_past).map(|past| (past.group, &past.body));
+        let present = self.copies(id).map(|(_, record)| (record.group, &record.body));
+        let mut bodies: Vec<(usize, Bytes)> = Vec::new();
+        for (group, body) in past.chain(present) {
+            if !body.is_empty() && bodies.iter().all(|(other, _)| *other != group) {
+                bodies.push((group, body.clone()));
+            }
+        }
+        bodies
     }
 
     /// The fate of the message with this ID, oldest line first; of all of them, if the ID was given more than once.
     pub(crate) fn fate(&self, id: &str) -> Option<Vec<FateLine>> {
-        let numbered = id.parse::<u64>().ok().and_then(|number| number.checked_sub(self.id_base));
-        let seqs = self.given_ids.get(id).cloned().unwrap_or_else(|| numbered.into_iter().collect());
-        let mut lines: Vec<FateLine> = seqs
-            .iter()
-            .filter_map(|&seq| Some((seq, self.get(seq)?)))
-            .filter(|(seq, record)| self.id(*seq, record) == id)
-            .flat_map(|(_, record)| &record.entries)
-            .map(|entry| {
-                let (event, detail) = entry.event.words();
-                let client = entry.client.and_then(|name| self.names.get(name.0 as usize)).cloned();
-                FateLine { at: entry.unix_us, event, client, detail }
-            })
-            .collect();
+        let mut lines: Vec<FateLine> = self.copies(id).flat_map(|(_, record)| self.lines(record)).collect();
         lines.sort_by_key(|line| line.at);
         (!lines.is_empty()).then_some(lines)
     }
 
+    fn lines(&self, record: &Record) -> Vec<FateLine> {
+        let published = record.published.unix_us;
+        let line = |mark: Mark| {
+            let (event, detail) = mark.event.words();
+            let client = self.names.get(mark.client).map(str::to_owned);
+            FateLine { at: published + mark.after_us(), event, client, detail: detail.map(Cow::Borrowed) }
+        };
+        let event = if record.repeated { "repeated" } else { "published" };
+        let mut lines = vec![FateLine { at: published, event, client: None, detail: None }];
+        let (early, left_out, late) = record.marks.all();
+        lines.extend(early.map(line));
+        if left_out > 0 {
+            let at = lines.last().map_or(published, |line| line.at);
+            let detail = Some(Cow::Owned(format!("{left_out} lines")));
+            lines.push(FateLine { at, event: "leftOut", client: None, detail });
+        }
+        lines.extend(late.map(line));
+        lines
+    }
+
     /// The next at most `limit` messages of `group` after `after`, and the `Seq` to go on after.
     pub(crate) fn summaries(&self, group: usize, after: Seq, limit: usize) -> (Vec<FateSummary>, Seq) {
-        let start = self.index(after.saturating_add(1)).unwrap_or(0).min(self.records.len());
-        let mut next = after.max(self.first - 1);
-        let mut summaries = Vec::new();
-        for (record, seq) in self.records.range(start..).zip(self.first + start as u64..) {
+        let (mut next, mut summaries) = (after, Vec::new());
+        for (seq, record) in self.shelf.range(after.saturating_add(1)) {
             if summaries.len() == limit {
                 break;
             }
@@ -260,14 +331,19 @@ impl Log {
             if record.group == group {
                 summaries.push(FateSummary {
                     seq,
-                    id: self.id(seq, record),
+                    id: record.given_id.as_deref().map_or_else(|| self.numbered(seq), str::to_owned),
                     published_at_us: record.published.unix_us,
                     pushes: record.pushes,
-                    accepted_at_us: record.accepted_unix_us,
+                    accepted_at_us: (record.state == State::Accepted).then_some(record.accepted_unix_us),
                     state: record.state,
                 });
             }
         }
         (summaries, next)
+    }
+
+    #[cfg(test)]
+    pub(super) fn shelf(&self) -> &Shelf<Record> {
+        &self.shelf
     }
 }

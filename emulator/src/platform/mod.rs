@@ -4,179 +4,73 @@
 //! [`Platform::tick`] at the latest.
 //!
 //! At every moment, for every group:
-//! `published = accepted + dropped + waiting + backlog + unsettled`.
+//! `published + repeated = accepted + dropped + waiting + backlog + unsettled`. [`Platform::audit`] looks.
 
+mod alarms;
+mod audit;
+mod backlog;
+mod balance;
 mod bucket;
 mod client;
+mod cloud_log;
+mod counts;
 mod depot;
+mod dispatch;
+mod door;
 mod figures;
 mod group;
 mod log;
-// STAND-IN for package A: this line, its `pub use`, and the file.
-mod standin;
+mod marks;
+mod membership;
+mod names;
+mod publication;
+mod recent;
+mod shelf;
 #[cfg(test)]
 mod tests;
+mod verdicts;
+mod view;
+mod visits;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::Serialize;
-
-pub use self::client::{ClientKey, Credit, Outgoing};
+pub use self::audit::Audit;
+pub use self::client::{ClientKey, ConnectionLine, Credit, Outgoing};
+pub use self::cloud_log::{CloudLine, Code, LogQuery};
+pub use self::counts::Counts;
+pub use self::door::{Door, Eviction, GroupLimits, Refusal, Visit};
 pub use self::figures::{ClientFigures, Figures, Speed};
 pub use self::log::{FateLine, FateSummary, Seq, State};
-pub use self::standin::{Audit, CloudLine, ConnectionLine, LogQuery};
+pub use self::verdicts::Outcome;
 
 use self::depot::Depot;
 use self::group::Group;
+use self::marks::Why;
+use self::view::Recount;
 use crate::clock::{Micros, Now};
-use crate::limits::Limits;
-use crate::message::{Draft, DraftId};
 use crate::terms::Terms;
-
-/// What a client answers for a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done: the platform forgets the message.
-    Accepted,
-    /// Given back. What the platform does then is undocumented (PLATFORM.md 1.7); here it goes to the backlog and is
-    /// pushed again after the retry time.
-    Released,
-    /// Refused. Treated as released, counted apart.
-    Rejected,
-    /// Refused with changes. Treated as released, counted apart.
-    Modified,
-    /// Settled, and no outcome said. Treated and counted as released.
-    Unspecified,
-}
-
-/// Why a client may not come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The group has its full number of clients (PLATFORM.md 1.8).
-    #[error("connections in the group exceed the limit of {limit} (9600)")]
-    TooManyClients {
-        /// The limit.
-        limit: u32,
-    },
-    /// Too many attempts to connect in the last minute (PLATFORM.md 1.8).
-    /// The group was deleted meanwhile.
-    #[error("the consumer group is gone")]
-    NoGroup,
-    #[error("more than {limit} connection attempts of the group in one minute")]
-    TooManyAttempts {
-        /// The limit.
-        limit: u32,
-    },
-}
-
-impl From<UnknownGroup> for Refusal {
-    fn from(_: UnknownGroup) -> Self {
-        Self::NoGroup
-    }
-}
-
-/// Where a client can be refused on its way in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// Its credentials are right, and SASL has no outcome yet.
-    Sasl,
-    /// Its Open has come.
-    Open,
-    /// It attaches its link.
-    Attach,
-}
-
-/// What the platform writes into its own log about clients (PLATFORM.md 1.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// One connection too many in the group.
-    Surplus = 9600,
-    /// The idle-time-out is not acceptable.
-    Heartbeat = 9601,
-    /// The platform closes the connection of its own accord.
-    Closed = 9602,
-    /// A delivery was not answered for in time.
-    AckTimeout = 9650,
-    /// A delivery was released.
-    Released = 9651,
-    /// A delivery was rejected.
-    Rejected = 9652,
-}
-
-/// The limits that one group may have for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GroupLimits {
-    /// Connections at a time.
-    pub clients_per_group: u32,
-    /// Attempts to connect in any 60 s.
-    pub connect_attempts_per_minute: u32,
-}
-
-impl From<&Limits> for GroupLimits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            clients_per_group: limits.clients_per_group,
-            connect_attempts_per_minute: limits.connect_attempts_per_minute,
-        }
-    }
-}
 
 /// There is no such group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no consumer group {0:?}")]
 pub struct UnknownGroup(pub String);
 
-/// A group's counts. `published`, `pushed`, `accepted`, `released`, `rejected`, `modified`, `expired` and `dropped` are
-/// totals since the start; `waiting`, `backlog`, `unsettled` and `clients` are what is there now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Messages published.
-    pub published: u64,
-    /// Pushes, repeated ones included.
-    pub pushed: u64,
-    /// Messages accepted.
-    pub accepted: u64,
-    /// Deliveries released, or settled without an outcome.
-    pub released: u64,
-    /// Deliveries rejected.
-    pub rejected: u64,
-    /// Deliveries modified.
-    pub modified: u64,
-    /// Deliveries not answered within the ACK timeout.
-    pub expired: u64,
-    /// Messages given up: too old, or the backlog was full.
-    pub dropped: u64,
-    /// Real-time messages that wait for credit or for the push rate.
-    pub waiting: u64,
-    /// Messages in the backlog.
-    pub backlog: u64,
-    /// Deliveries pushed and not answered.
-    pub unsettled: u64,
-    /// Open connections.
-    pub clients: u64,
-    /// The most connections there were at a time.
-    pub clients_peak: u64,
-    /// Attempts to connect, refused ones included.
-    pub connect_attempts: u64,
-    /// The most attempts in any 60 s.
-    pub connect_attempts_peak_per_minute: u64,
-}
-
 /// The state machine. See the module.
 #[derive(Debug)]
 pub struct Platform {
     depot: Depot,
-    groups: Vec<Group>,
+    /// By their numbers, which are never used twice. One that was deleted stays until its last client has left.
+    groups: BTreeMap<usize, Group>,
     by_name: HashMap<String, usize>,
+    next_group: usize,
     next_serial: u64,
     /// The first message whose age has not been looked at.
     unretired: Seq,
-    /// Clients whose group is gone, and who have not been told.
-    evicted: Vec<ClientKey>,
+    /// When it will be too old.
+    retires_at: Micros,
+    /// Clients that have to go, and who have not been told.
+    evicted: Vec<(ClientKey, Eviction)>,
 }
 
 impl Platform {
@@ -188,13 +82,14 @@ impl Platform {
         id_base: u64,
         seed: u64,
     ) -> Self {
-        let depot = Depot::new(terms, id_base, seed);
         let mut platform = Self {
-            depot,
-            groups: Vec::new(),
+            depot: Depot::new(terms, id_base, seed),
+            groups: BTreeMap::new(),
             by_name: HashMap::new(),
+            next_group: 0,
             next_serial: 0,
             unretired: 1,
+            retires_at: Micros::NEVER,
             evicted: Vec::new(),
         };
         for name in groups {
@@ -206,8 +101,9 @@ impl Platform {
     /// Adds a group, unless it is there.
     pub fn add_group(&mut self, name: &str, now: Micros) {
         if !self.by_name.contains_key(name) {
-            let index = self.groups.len();
-            self.groups.push(Group::new(index, &self.depot, now));
+            let index = self.next_group;
+            self.next_group += 1;
+            self.groups.insert(index, Group::new(index, name, &self.depot, now));
             self.by_name.insert(name.to_owned(), index);
         }
     }
@@ -215,54 +111,75 @@ impl Platform {
     /// Deletes a group with all its messages. What becomes of its clients is documented nowhere; here they are to be
     /// closed, see [`Platform::take_evicted`].
     pub fn delete_group(&mut self, name: &str, now: Now) -> Result<(), UnknownGroup> {
-        let index = self.index(name)?;
+        let (index, group, depot) = self.group_mut(name)?;
+        group.delete(depot, now);
+        let gone = group.serials(None).into_iter();
+        self.evicted.extend(gone.map(|serial| (ClientKey { group: index, serial }, Eviction::GroupDeleted)));
         self.by_name.remove(name);
-        self.groups[index].delete(&mut self.depot, now);
-        let serials = self.groups[index].serials(None);
-        self.evicted.extend(serials.into_iter().map(|serial| ClientKey { group: index, serial }));
+        self.forget_if_over(index);
         Ok(())
     }
 
-    /// The clients whose group was deleted since this was last asked.
-    pub fn take_evicted(&mut self) -> Vec<ClientKey> {
-        std::mem::take(&mut self.evicted)
+    fn forget_if_over(&mut self, index: usize) {
+        if let Some(group) = self.groups.get(&index).filter(|group| group.is_over()) {
+            self.depot.alarms.replace(index, group.armed, Micros::NEVER);
+            self.groups.remove(&index);
+        }
     }
 
     /// Gives up a group's whole backlog, and returns how many messages that were.
     pub fn clear_backlog(&mut self, group: &str, now: Now) -> Result<u64, UnknownGroup> {
-        let index = self.index(group)?;
-        Ok(self.groups[index].clear_backlog("the position was reset", &mut self.depot, now))
+        let (_, group, depot) = self.group_mut(group)?;
+        Ok(group.clear_backlog(Why::PositionReset, depot, now))
     }
 
     /// What the platform's own API shows of a group.
     pub fn figures(&self, group: &str, now: Micros) -> Result<Figures, UnknownGroup> {
-        Ok(self.groups[self.index(group)?].figures(now))
+        Ok(self.group(group)?.figures(now))
     }
 
     /// The figures of every group.
     pub fn all_figures(&self, now: Micros) -> impl Iterator<Item = (&str, Figures)> {
-        self.by_name.iter().map(move |(name, &index)| (name.as_str(), self.groups[index].figures(now)))
+        let named = self.by_name.iter().filter_map(|(name, index)| Some((name.as_str(), self.groups.get(index)?)));
+        named.map(move |(name, group)| (name, group.figures(now)))
     }
 
     /// The counts of every group.
     pub fn all_counts(&self) -> impl Iterator<Item = (&str, Counts)> {
-        self.by_name.iter().map(|(name, &index)| (name.as_str(), self.groups[index].counts()))
+        self.by_name
+            .iter()
+            .filter_map(|(name, index)| Some((name.as_str(), self.groups.get(index)?.counts(&self.depot))))
     }
 
     /// A group's own limits.
     pub fn group_limits(&self, group: &str) -> Result<GroupLimits, UnknownGroup> {
-        Ok(self.groups[self.index(group)?].limits())
+        Ok(self.group(group)?.limits)
     }
 
     /// Gives a group limits of its own. Connections that are there stay, even when there are too many of them now.
     pub fn set_group_limits(&mut self, group: &str, limits: GroupLimits) -> Result<(), UnknownGroup> {
-        let index = self.index(group)?;
-        self.groups[index].set_limits(limits);
+        let (_, group, _) = self.group_mut(group)?;
+        group.limits = limits;
         Ok(())
     }
 
     fn index(&self, group: &str) -> Result<usize, UnknownGroup> {
         self.by_name.get(group).copied().ok_or_else(|| UnknownGroup(group.to_owned()))
+    }
+
+    fn group(&self, name: &str) -> Result<&Group, UnknownGroup> {
+        self.groups.get(&self.index(name)?).ok_or_else(|| UnknownGroup(name.to_owned()))
+    }
+
+    fn group_mut(&mut self, name: &str) -> Result<(usize, &mut Group, &mut Depot), UnknownGroup> {
+        let index = self.index(name)?;
+        let group = self.groups.get_mut(&index).ok_or_else(|| UnknownGroup(name.to_owned()))?;
+        Ok((index, group, &mut self.depot))
+    }
+
+    /// A client's group. It is there for as long as the client is.
+    fn of(&mut self, client: ClientKey) -> Option<(&mut Group, &mut Depot)> {
+        Some((self.groups.get_mut(&client.group)?, &mut self.depot))
     }
 
     /// Whether there is such a group.
@@ -271,115 +188,65 @@ impl Platform {
         self.by_name.contains_key(group)
     }
 
-    /// Someone tries to connect to `group`. Attempts to a group that does not exist are not counted anywhere.
-    pub fn attempt(&mut self, group: &str, now: Now) -> Result<(), Refusal> {
-        match self.by_name.get(group) {
-            Some(&index) => self.groups[index].attempt(now),
-            None => Ok(()),
-        }
-    }
-
-    /// A client's connection opens. The outer error is an unknown group.
-    pub fn join(
-        &mut self,
-        group: &str,
-        client_id: &str,
-        address: SocketAddr,
-        now: Now,
-    ) -> Result<Result<ClientKey, Refusal>, UnknownGroup> {
-        let index = self.index(group)?;
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let joined = self.groups[index].join(serial, client_id, address, &mut self.depot, now);
-        Ok(joined.map(|()| ClientKey { group: index, serial }))
-    }
-
     /// Writes a line about a client into the platform's own log.
-    pub fn note(&mut self, code: Code, client: ClientKey, words: &str, _now: Now) {
-        tracing::info!(code = code as u16, ?client, words, "cloud log");
+    pub fn note(&mut self, code: Code, client: ClientKey, words: &str, now: Now) {
+        let Some((group, depot)) = self.of(client) else { return };
+        let Some(index) = group.position(client.serial) else { return };
+        let id = &group.clients[index].id;
+        tracing::info!(code = code as u16, group = %group.name, client = %id, words, "cloud log");
+        depot.cloud_log.write(code, &group.name, id, words, now.unix_us);
     }
 
-    /// A client's connection is gone. What it held goes to the backlog.
-    pub fn leave(&mut self, client: ClientKey, now: Now) {
-        self.groups[client.group].leave(client.serial, &mut self.depot, now);
+    /// The lines of the platform's own log that are wanted, oldest first.
+    #[must_use]
+    pub fn cloud_log(&self, wanted: &LogQuery) -> Vec<CloudLine> {
+        self.depot.cloud_log.read(wanted)
     }
 
     /// A client attaches its receiver link. It has no credit yet.
     pub fn attach(&mut self, client: ClientKey) {
-        self.groups[client.group].attach(client.serial);
+        if let Some((group, _)) = self.of(client) {
+            group.attach(client.serial);
+        }
     }
 
     /// A client's link is gone. What it held goes to the backlog, and so does what waits if it was the last link.
     pub fn detach(&mut self, client: ClientKey, now: Now) {
-        self.groups[client.group].detach(client.serial, &mut self.depot, now);
+        if let Some((group, depot)) = self.of(client) {
+            group.detach(client.serial, depot, now);
+        }
     }
 
     /// A client says how much it takes.
     pub fn grant(&mut self, client: ClientKey, credit: Credit, now: Now) {
-        self.groups[client.group].grant(client.serial, credit, &mut self.depot, now);
+        if let Some((group, depot)) = self.of(client) {
+            group.grant(client.serial, credit, depot, now);
+        }
     }
 
     /// A client answers for the deliveries `first` to `last` of its link, both included. Deliveries that are not there,
     /// not yet or no longer, are passed over.
     pub fn settle(&mut self, client: ClientKey, first: u32, last: u32, outcome: Outcome, now: Now) {
-        self.groups[client.group].settle(client.serial, first, last, outcome, &mut self.depot, now);
-    }
-
-    /// Publishes messages to `group`, in this order, and returns their IDs.
-    pub fn publish(&mut self, group: &str, drafts: &[Draft], now: Now) -> Result<Vec<String>, UnknownGroup> {
-        let index = self.index(group)?;
-        self.depot.arm(now.mono.after(self.depot.terms.limits.retention));
-        let published_ms = i64::try_from(now.unix_us / 1_000).unwrap_or(i64::MAX);
-        let ids = drafts.iter().map(|draft| {
-            let given = match &draft.id {
-                DraftId::Given(id) => Some(id.as_str()),
-                DraftId::Assigned | DraftId::Hidden => None,
-            };
-            let (_, id) = self.depot.log.next(given);
-            let seq = self.depot.log.add(index, given, draft.encode(&id, published_ms, &self.depot.terms.profile), now);
-            self.groups[index].place(seq, &mut self.depot, now);
-            id
-        });
-        Ok(ids.collect())
-    }
-
-    /// Publishes one message to several groups, each of which gets a copy under the same ID (PLATFORM.md 1.6). Returns
-    /// that ID, or `None` when there was no group to publish it to. Groups that do not exist are passed over.
-    pub fn publish_to(&mut self, groups: &[String], draft: &Draft, now: Now) -> Option<String> {
-        let groups: Vec<&String> = groups.iter().filter(|group| self.has_group(group)).collect();
-        let assigned = groups.len() > 1 && draft.id == DraftId::Assigned;
-        let id = if assigned { DraftId::Given(self.depot.log.next(None).1) } else { draft.id.clone() };
-        let copy = Draft { id, ..draft.clone() };
-        let ids = groups.iter().filter_map(|group| self.publish(group, std::slice::from_ref(&copy), now).ok()?.pop());
-        ids.fold(None, |first, id| first.or(Some(id)))
+        if let Some((group, depot)) = self.of(client) {
+            group.settle(client.serial, first, last, outcome, depot, now);
+        }
     }
 
     /// Lets the time that has passed do its work: ACK timeouts, retries, rates, retention. Calling it at
     /// [`Platform::alarm`] is enough, more often is harmless.
     pub fn tick(&mut self, now: Now) {
-        self.depot.disarm();
-        loop {
-            // What has left the log was settled for good.
-            self.unretired = self.unretired.max(self.depot.log.first());
-            let Some(record) = self.depot.log.get(self.unretired) else { break };
-            let due = record.published.mono.after(self.depot.terms.limits.retention);
-            if due > now.mono {
-                self.depot.arm(due);
-                break;
+        self.retire(now);
+        for index in self.depot.alarms.take_due(now.mono) {
+            if let Some(group) = self.groups.get_mut(&index) {
+                group.tick(&mut self.depot, now);
             }
-            let group = record.group;
-            self.groups[group].retire(self.unretired, &mut self.depot, now);
-            self.unretired += 1;
-        }
-        for group in &mut self.groups {
-            group.tick(&mut self.depot, now);
         }
     }
 
     /// When [`Platform::tick`] is due at the latest.
     #[must_use]
     pub fn alarm(&self) -> Micros {
-        self.depot.alarm()
+        self.depot.alarms.next().min(self.retires_at)
     }
 
     /// The clients that got something to write since this was last asked.
@@ -390,16 +257,16 @@ impl Platform {
     /// Moves at most `limit` things from a client's outbox to `into`. Whatever is left is there for the next call; no
     /// new wake-up comes for it.
     pub fn take_outgoing(&mut self, client: ClientKey, limit: usize, into: &mut impl Extend<Outgoing>) {
-        if let Some(link) = self.groups[client.group].client_mut(client.serial).and_then(|client| client.link.as_mut())
-        {
-            let count = limit.min(link.outbox.len());
-            into.extend(link.outbox.drain(..count));
+        let Some((group, depot)) = self.of(client) else { return };
+        let link = group.client_mut(client.serial).and_then(|client| client.link.as_mut());
+        if link.is_some_and(|link| link.take_outgoing(limit, into)) {
+            group.arm(Micros::default(), depot);
         }
     }
 
     /// A group's counts.
     pub fn counts(&self, group: &str) -> Result<Counts, UnknownGroup> {
-        Ok(self.groups[self.index(group)?].counts())
+        Ok(self.group(group)?.counts(&self.depot))
     }
 
     /// What happened to the message with this ID, oldest line first; `None` when the log does not know it (any more).
@@ -408,19 +275,48 @@ impl Platform {
         self.depot.log.fate(id)
     }
 
+    /// Whether there was a message with this ID, if the platform numbered it, and only the counts know of it any more.
+    #[must_use]
+    pub fn has_folded(&self, id: &str) -> bool {
+        self.depot.log.has_folded(id)
+    }
+
     /// The next at most `limit` messages of `group` after `after`, and the place to go on after.
     pub fn fates(&self, group: &str, after: Seq, limit: usize) -> Result<(Vec<FateSummary>, Seq), UnknownGroup> {
         Ok(self.depot.log.summaries(self.index(group)?, after, limit))
     }
 
+    /// Whether everything adds up: no message that is done with was pushed again, none is in two places, and every group's
+    /// counts agree among themselves and with the log. It looks at every record that there is.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        let mut recounts: HashMap<usize, Recount> = HashMap::new();
+        for (_, record) in self.depot.log.all().filter(|(_, record)| !record.state.is_final()) {
+            recounts.entry(record.group).or_default().add(record.state);
+        }
+        let groups = self.groups.iter();
+        let contradictions = groups.flat_map(|(index, group)| {
+            group.contradictions(&self.depot, recounts.get(index).unwrap_or(&Recount::default()))
+        });
+        self.depot.log.violations.report(contradictions)
+    }
+
+    /// The open connections of `group` (of all groups when `None`).
+    pub fn connections(&self, group: Option<&str>) -> Result<Vec<ConnectionLine>, UnknownGroup> {
+        Ok(self.chosen(group)?.flat_map(|(_, group)| group.connections()).collect())
+    }
+
     /// The open connections of `group` (of all groups when `None`), or those of them with this client ID.
     pub fn clients(&self, group: Option<&str>, client_id: Option<&str>) -> Result<Vec<ClientKey>, UnknownGroup> {
+        let keys = self.chosen(group)?.flat_map(|(group, state)| {
+            state.serials(client_id).into_iter().map(move |serial| ClientKey { group, serial })
+        });
+        Ok(keys.collect())
+    }
+
+    fn chosen(&self, group: Option<&str>) -> Result<impl Iterator<Item = (usize, &Group)>, UnknownGroup> {
         let chosen = group.map(|name| self.index(name)).transpose()?;
-        let groups = self.groups.iter().enumerate().filter(|(index, _)| chosen.is_none_or(|chosen| chosen == *index));
-        Ok(groups
-            .flat_map(|(group, state)| {
-                state.serials(client_id).into_iter().map(move |serial| ClientKey { group, serial })
-            })
-            .collect())
+        let groups = self.groups.iter().map(|(index, group)| (*index, group));
+        Ok(groups.filter(move |(index, _)| chosen.is_none_or(|chosen| chosen == *index)))
     }
 }

@@ -1,13 +1,17 @@
-//! The platform's promises, each by example, and the two that must hold in any order of events by property: no message is
-//! ever lost or counted twice, and no client ever gets more than it gave credit for.
+//! The platform's promises, each by example; in `properties.rs` those that must hold in any order of events, in `volume.rs`
+//! those about very many messages. What the rules and profiles are is proven in `tests/proofs/platform`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod doors;
+mod fates;
+mod properties;
+mod volume;
+
+use std::net::SocketAddr;
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use super::*;
 use crate::limits::Limits;
+use crate::message::{Draft, DraftId};
 use crate::profile::{Overflow, Profile};
 use crate::terms::Terms;
 
@@ -130,7 +134,8 @@ fn without_any_client_messages_go_to_the_backlog_and_drain_at_its_rate_once_one_
 
 #[test]
 fn real_time_messages_keep_the_rate_of_each_connection() {
-    let mut world = World::new(Limits { real_time_wait: seconds(10), ..Limits::default() });
+    let limits = Limits { real_time_wait: seconds(10), uneven_for: Duration::ZERO, ..Limits::default() };
+    let mut world = World::new(limits);
     let (a, b) = (world.attached("a", 100_000), world.attached("b", 100_000));
     world.publish(6_000);
     assert_eq!(world.fetch(a).len() + world.fetch(b).len(), 100);
@@ -182,7 +187,7 @@ fn an_unanswered_delivery_expires_after_30_s_and_comes_again_a_minute_later() {
     world.pass(seconds(60));
     assert_eq!(world.fetch(client), [1]);
     world.settle(client, 1, 1, Outcome::Accepted);
-    assert_eq!(world.events(&id), ["published", "pushed", "expired", "backlog", "pushed", "accepted"]);
+    assert_eq!(world.events(&id), ["published", "pushed", "expired", "backlog", "late", "pushed", "accepted"]);
 }
 
 #[test]
@@ -278,7 +283,7 @@ fn a_full_backlog_takes_no_more() {
 
 #[test]
 fn dispatch_is_spread_over_the_clients() {
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(Limits { uneven_for: Duration::ZERO, ..Limits::default() });
     let clients: Vec<_> = (0..4).map(|index| world.attached(&index.to_string(), 1_000)).collect();
     for _ in 0..40 {
         world.publish(10);
@@ -305,213 +310,15 @@ fn fates_are_read_in_pages_and_old_ones_make_room() {
     world.platform.publish(GROUP, &drafts, world.now()).unwrap();
     assert_eq!(world.platform.fate("given").unwrap().len(), 4, "both lives of a repeated ID");
     world.settle(client, 1, 5, Outcome::Accepted);
-    assert_eq!(
-        world.platform.fates(GROUP, 0, 10).unwrap().0.len(),
-        6,
-        "an unsettled message stays, and what follows it"
-    );
+    assert_eq!(world.platform.fates(GROUP, 0, 10).unwrap().0.len(), 6, "an unsettled message stays besides");
     world.settle(client, 0, 0, Outcome::Accepted);
     let (page, _) = world.platform.fates(GROUP, 0, 10).unwrap();
-    assert_eq!(page.iter().map(|fate| fate.seq).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    assert_eq!(page.iter().map(|fate| fate.seq).collect::<Vec<_>>(), [1, 3, 4, 5, 6], "what was settled first goes");
     assert_eq!((page[0].accepted_at_us, page[0].pushes, page[0].state), (Some(1), 1, State::Accepted));
-    assert!(world.platform.fate(&(ID_BASE + 1).to_string()).is_none());
+    let folded = [0, 1, 2, 3, 7].map(|seq| world.platform.has_folded(&(ID_BASE + seq).to_string()));
+    assert_eq!(folded, [false, false, true, false, false]);
+    assert!(world.platform.fate(&(ID_BASE + 2).to_string()).is_none());
     assert!(world.platform.fate("given").is_some());
-}
-
-/// Something that happens to the platform.
-#[derive(Debug, Clone)]
-enum Step {
-    Publish(usize),
-    Join,
-    Leave(usize),
-    Detach(usize),
-    Attach(usize),
-    Grant { client: usize, more: u32, drain: bool },
-    Settle { client: usize, from: u32, count: u32, outcome: Outcome },
-    Pass(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let outcome = prop_oneof![
-        4 => Just(Outcome::Accepted),
-        1 => Just(Outcome::Released),
-        1 => Just(Outcome::Rejected),
-        1 => Just(Outcome::Modified),
-        1 => Just(Outcome::Unspecified),
-    ];
-    prop_oneof![
-        4 => (1..20_usize).prop_map(Step::Publish),
-        2 => Just(Step::Join),
-        1 => (0..4_usize).prop_map(Step::Leave),
-        1 => (0..4_usize).prop_map(Step::Detach),
-        2 => (0..4_usize).prop_map(Step::Attach),
-        4 => (0..4_usize, 0..12_u32, prop::bool::weighted(0.2))
-            .prop_map(|(client, more, drain)| Step::Grant { client, more, drain }),
-        4 => (0..4_usize, 0..8_u32, 1..10_u32, outcome)
-            .prop_map(|(client, from, count, outcome)| Step::Settle { client, from, count, outcome }),
-        4 => (1..200_u64).prop_map(Step::Pass),
-    ]
-}
-
-/// Limits that make everything happen within a few hundred milliseconds, and whose rates come out in whole ones.
-fn hasty() -> Limits {
-    let millis = Duration::from_millis;
-    Limits {
-        clients_per_group: 4,
-        backlog_per_group: 200,
-        ack_timeout: millis(30),
-        retry_after: millis(60),
-        retry_after_link_loss: millis(20),
-        real_time_wait: millis(10),
-        retention: millis(400),
-        backlog_capacity: 40,
-        fate_log_messages: 50,
-        ..Limits::default()
-    }
-}
-
-/// What a client has seen of its link.
-#[derive(Debug, Default)]
-struct Seen {
-    attached: bool,
-    /// The delivery-count up to which it has given credit.
-    limit: u32,
-    delivery_count: u32,
-    numbers: VecDeque<u32>,
-}
-
-fn check_conservation(world: &World) {
-    let counts = world.counts();
-    assert_eq!(
-        counts.published,
-        counts.accepted + counts.dropped + counts.waiting + counts.backlog + counts.unsettled,
-        "{counts:?}"
-    );
-}
-
-fn fetch_and_check_credit(world: &mut World, client: ClientKey, seen: &mut Seen) {
-    let mut outgoing = Vec::new();
-    world.platform.take_outgoing(client, usize::MAX, &mut outgoing);
-    for outgoing in outgoing {
-        match outgoing {
-            Outgoing::Push { number, .. } => {
-                seen.delivery_count += 1;
-                seen.numbers.push_back(number);
-            }
-            Outgoing::Drained { by } => seen.delivery_count += by,
-        }
-        assert!(seen.delivery_count <= seen.limit, "more than there was credit for: {seen:?}");
-    }
-}
-
-fn run(world: &mut World, steps: &[Step]) {
-    let mut clients: BTreeMap<ClientKey, Seen> = BTreeMap::new();
-    for step in steps {
-        let nth = |index: usize| clients.keys().copied().nth(index);
-        match *step {
-            Step::Publish(count) => {
-                world.publish(count);
-            }
-            Step::Join => {
-                if let Ok(client) = world.platform.join(GROUP, "c", ADDRESS, world.now()).unwrap() {
-                    world.platform.attach(client);
-                    clients.insert(client, Seen { attached: true, ..Seen::default() });
-                }
-            }
-            Step::Leave(index) => {
-                if let Some(client) = nth(index) {
-                    world.platform.leave(client, world.now());
-                    clients.remove(&client);
-                }
-            }
-            Step::Detach(index) => {
-                if let Some(client) = nth(index) {
-                    world.platform.detach(client, world.now());
-                    clients.insert(client, Seen::default());
-                }
-            }
-            Step::Attach(index) => {
-                if let Some(client) = nth(index)
-                    && !clients[&client].attached
-                {
-                    world.platform.attach(client);
-                    clients.insert(client, Seen { attached: true, ..Seen::default() });
-                }
-            }
-            Step::Grant { client, more, drain } => {
-                if let Some(client) = nth(client) {
-                    let seen = clients.get_mut(&client).unwrap();
-                    // A real client's view: it counts what it has fetched, and never lowers what it has granted.
-                    let link_credit = seen.limit.saturating_sub(seen.delivery_count) + more;
-                    seen.limit = seen.delivery_count + link_credit;
-                    let credit = Credit { delivery_count: Some(seen.delivery_count), link_credit, drain };
-                    world.platform.grant(client, credit, world.now());
-                }
-            }
-            Step::Settle { client, from, count, outcome } => {
-                if let Some(client) = nth(client) {
-                    let first = clients[&client].numbers.front().copied().unwrap_or(0) + from;
-                    world.settle(client, first, first + count - 1, outcome);
-                }
-            }
-            Step::Pass(millis) => world.pass(Duration::from_millis(millis)),
-        }
-        for (&client, seen) in &mut clients {
-            fetch_and_check_credit(world, client, seen);
-        }
-        check_conservation(world);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn nothing_is_lost_or_counted_twice_and_credit_is_never_exceeded(steps in prop::collection::vec(step(), 1..80)) {
-        let mut world = World::new(hasty());
-        run(&mut world, &steps);
-        // In the end a good client comes and takes all that is left.
-        let (published, dropped) = (world.counts().published, world.counts().dropped);
-        let leftover: Vec<_> = world.platform.clients(Some(GROUP), None).unwrap();
-        for client in leftover {
-            world.platform.leave(client, world.now());
-        }
-        let client = world.attached("last", 10_000);
-        for _ in 0..100 {
-            world.pass(Duration::from_millis(10));
-            world.settle(client, 0, 10_000, Outcome::Accepted);
-        }
-        let counts = world.counts();
-        prop_assert_eq!(counts.published, published);
-        prop_assert_eq!(counts.accepted + counts.dropped, published, "{:?} after {}", counts, dropped);
-    }
-
-    #[test]
-    fn a_message_is_in_one_place_at_a_time(steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World::new(Limits { fate_log_messages: 100_000, ..hasty() });
-        run(&mut world, &steps);
-        let (fates, _) = world.platform.fates(GROUP, 0, usize::MAX).unwrap();
-        prop_assert_eq!(fates.iter().map(|fate| fate.seq).collect::<BTreeSet<_>>().len(), fates.len());
-        let count = |state: State| fates.iter().filter(|fate| fate.state == state).count() as u64;
-        let counts = world.counts();
-        prop_assert_eq!(count(State::Accepted), counts.accepted);
-        prop_assert_eq!(count(State::Dropped), counts.dropped);
-        prop_assert_eq!(count(State::Waiting), counts.waiting);
-        prop_assert_eq!(count(State::Backlog), counts.backlog);
-        prop_assert_eq!(count(State::Unsettled), counts.unsettled);
-        prop_assert_eq!(fates.iter().map(|fate| u64::from(fate.pushes)).sum::<u64>(), counts.pushed);
-    }
-
-    #[test]
-    fn ticking_at_the_alarm_is_as_good_as_ticking_all_the_time(steps in prop::collection::vec(step(), 1..60)) {
-        // One client, so that the dice decide nothing.
-        let limits = Limits { clients_per_group: 1, ..hasty() };
-        let (mut at_alarms, mut always) = (World::new(limits.clone()), World::new(limits));
-        always.every = Some(Duration::from_millis(1));
-        run(&mut at_alarms, &steps);
-        run(&mut always, &steps);
-        prop_assert_eq!(at_alarms.counts(), always.counts());
-    }
 }
 
 #[test]
@@ -568,7 +375,7 @@ fn a_deleted_groups_messages_are_dropped_as_they_come_back() {
     let client = world.attached("c", 1);
     let ids: Vec<String> = world.platform.fates(GROUP, 0, 10).unwrap().0.into_iter().map(|fate| fate.id).collect();
     world.platform.delete_group(GROUP, world.now()).unwrap();
-    assert_eq!(world.platform.take_evicted(), [client]);
+    assert_eq!(world.platform.take_evicted(), [(client, Eviction::GroupDeleted)]);
     assert_eq!(world.events(&ids[1]), ["published", "backlog", "dropped"]);
     world.platform.leave(client, world.now());
     assert_eq!(world.events(&ids[0]), ["published", "backlog", "pushed", "linkLost", "dropped"]);

@@ -59,7 +59,6 @@ async fn a_bare_close_says_no_reason_and_a_link_need_not_be_closed() {
 }
 
 #[tokio::test]
-#[ignore = "needs the wire's part"]
 async fn a_session_can_be_ended() {
     let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
@@ -70,7 +69,6 @@ async fn a_session_can_be_ended() {
 }
 
 #[tokio::test]
-#[ignore = "needs the platform's part"]
 async fn a_message_can_be_repeated_under_its_id() {
     let emulator = emulator(patient()).await;
     let mut client = Client::attached(&emulator, "c", 10).await;
@@ -87,7 +85,6 @@ async fn a_message_can_be_repeated_under_its_id() {
 }
 
 #[tokio::test]
-#[ignore = "needs the platform's part"]
 async fn the_next_attempts_to_connect_can_be_refused() {
     let emulator = emulator(patient()).await;
     let refuse = json!({"action": "refuseNext", "group": GROUP, "attempts": 2});

@@ -34,7 +34,14 @@ async fn emulator(limits: Limits) -> Emulator {
 /// Limits that no test reaches by being slow.
 fn patient() -> Limits {
     let long = Duration::from_mins(1);
-    Limits { auth_deadline: long, link_deadline: long, ack_timeout: long, real_time_wait: long, ..Limits::default() }
+    Limits {
+        auth_deadline: long,
+        link_deadline: long,
+        ack_timeout: long,
+        real_time_wait: long,
+        uneven_for: Duration::ZERO,
+        ..Limits::default()
+    }
 }
 
 /// The same with short retries, for tests that wait for a redelivery.

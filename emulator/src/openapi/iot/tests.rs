@@ -10,7 +10,7 @@ use crate::config::AccessKeyEntry;
 use crate::instances::{Quotas, Setup};
 use crate::message::Draft;
 use crate::pattern::Pattern;
-use crate::platform::{ClientKey, Credit, Outcome};
+use crate::platform::{ClientKey, Credit, Eviction, Outcome};
 
 const ACCOUNT: &str = "1";
 
@@ -134,7 +134,7 @@ fn a_deleted_group_takes_its_messages_along_and_its_clients_are_told() {
     let client = cloud.client("orders", "c", 2);
     cloud.publish("orders", 5);
     assert_eq!(cloud.ask("Action=DeleteConsumerGroup&GroupId=orders"), done());
-    assert_eq!(cloud.platform.take_evicted(), [client]);
+    assert_eq!(cloud.platform.take_evicted(), [(client, Eviction::GroupDeleted)]);
     // What the client still held is not pushed to anyone any more, and its leaving upsets nothing.
     cloud.platform.leave(client, cloud.now);
     cloud.platform.tick(cloud.now);
