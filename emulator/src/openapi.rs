@@ -29,6 +29,7 @@ use self::oidc::KeySet;
 use crate::accounts::{Accounts, BadKey, Caller};
 use crate::clock::{Micros, Now};
 use crate::config::{OpenApi, ProviderEntry, Sts};
+use crate::devices::SharedRegistry;
 use crate::hub::Hub;
 
 /// The APIs behind the gateway.
@@ -73,6 +74,8 @@ struct Told {
 #[derive(Debug)]
 struct Reply {
     status: u16,
+    /// How long the caller waits for it.
+    after: Duration,
     content_type: &'static str,
     text: String,
 }
@@ -85,12 +88,18 @@ pub(crate) struct Service {
     gate: Mutex<Gate>,
     rules: OpenApi,
     sts: Sts,
+    devices: SharedRegistry,
 }
 
 impl Service {
     pub(crate) fn new(hub: Arc<Hub>, accounts: Arc<Mutex<Accounts>>, rules: OpenApi, sts: Sts) -> Self {
         let gate = Mutex::new(Gate::new(rules.throttle, rules.timestamp_window));
-        Self { hub, accounts, gate, rules, sts }
+        Self { hub, accounts, gate, rules, sts, devices: SharedRegistry::default() }
+    }
+
+    /// The same for these devices; without, there are none.
+    pub(crate) fn reaching(self, devices: SharedRegistry) -> Self {
+        Self { devices, ..self }
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -161,6 +170,10 @@ impl Service {
         self.throttle(told, now.mono)?;
         match product {
             Product::Iot => {
+                let (hub, devices) = (&self.hub, &self.devices);
+                if let Some(done) = iot::devices::perform(action, &caller, call.params(), &self.rules, hub, devices) {
+                    return done;
+                }
                 self.hub.with_world(|world| iot::perform(action, &caller, call.params(), &self.rules, world))
             }
             Product::Sts => {
@@ -211,8 +224,11 @@ impl Service {
             Product::Iot => self.rules.calls_per_second,
             Product::Sts => self.sts.calls_per_second,
         };
+        // Some actions of devices have a rate of their own.
+        let own = if product == Product::Iot { iot::own_rate(action) } else { None };
+        let (per_second, apart) = (own.unwrap_or(per_second), own.is_some());
         let mut gate = self.gate();
-        let fits = gate.admits(told.account.as_deref().unwrap_or_default(), product, action, per_second, now);
+        let fits = gate.admits(told.account.as_deref().unwrap_or_default(), product, action, per_second, apart, now);
         if fits && gate.fault(product, now) != Some(ApiFault::Throttle) {
             return Ok(());
         }
@@ -229,8 +245,8 @@ fn reply(answer: Answer, format: Format) -> Reply {
     let bits: u128 = rand::random();
     let id = format!("{bits:032X}");
     let request_id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
-    let status = answer.status;
-    Reply { status, content_type: format.content_type(), text: answer.write(format, &request_id) }
+    let (status, after) = (answer.status, answer.after);
+    Reply { status, after, content_type: format.content_type(), text: answer.write(format, &request_id) }
 }
 
 fn bad_key(reason: BadKey) -> Refusal {

@@ -118,7 +118,10 @@ async fn answer(request: Request<Incoming>, service: &Service) -> Reply {
     match timeout(SILENCE, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => {
             received.body = body.to_bytes().to_vec();
-            service.handle(received)
+            let reply = service.handle(received);
+            // Nothing is held meanwhile.
+            sleep(reply.after).await;
+            reply
         }
         Ok(Err(error)) => {
             let words = format!("The request body can't be taken: {error}; the limit is {limit} bytes.");
