@@ -3,6 +3,7 @@
 //! a 4xx and `{"error": "…"}`; fields it does not know are bad input.
 
 mod access;
+mod devices;
 mod faults;
 mod look;
 mod request;
@@ -18,10 +19,10 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::request::{DevicesRequest, FatesQuery, LimitsRequest, PublishRequest};
+use self::request::{FatesQuery, LimitsRequest, PublishRequest};
 use crate::accounts::Accounts;
 use crate::faults::Injector;
-use crate::generator::{Generator, Progress, StartError};
+use crate::generator::Generator;
 use crate::hub::Hub;
 use crate::openapi::Service;
 use crate::platform::{Counts, FateLine, GroupLimits, UnknownGroup};
@@ -80,7 +81,8 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/admin/log", get(look::log))
         .route("/admin/faults", get(faults::planned).post(faults::inject).delete(faults::cancel_all))
         .route("/admin/faults/{id}", delete(faults::cancel))
-        .route("/admin/devices", get(progress).post(devices))
+        .route("/admin/devices", get(devices::progress).post(devices::change))
+        .route("/admin/devices/{device}", get(devices::device))
         .route("/admin/keys", get(access::keys).post(access::change_key))
         .route("/admin/subscriptions", get(access::subscriptions))
         .route("/admin/api", get(access::calls).post(access::misbehave))
@@ -140,22 +142,4 @@ async fn messages(
     let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
     let (messages, next) = admin.hub.fates(query.group(), query.after(), query.limit().map_err(bad)?)?;
     Ok(Json(json!({"messages": messages, "next": next})))
-}
-
-async fn devices(State(admin): Shared, body: Bytes) -> Result<Json<Progress>, Refused> {
-    let request: DevicesRequest = read(&body)?;
-    if request.is_stop() {
-        admin.generator.stop();
-        return Ok(Json(Progress { running: false, ..admin.generator.progress() }));
-    }
-    let plan = request.plan(&admin.product_key, admin.max_payload_bytes, admin.seed).map_err(bad)?;
-    admin.generator.start(plan).map_err(|error| match error {
-        StartError::Running => Refused(StatusCode::CONFLICT, error.to_string()),
-        StartError::Group(group) => group.into(),
-    })?;
-    Ok(Json(admin.generator.progress()))
-}
-
-async fn progress(State(admin): Shared) -> Json<Progress> {
-    Json(admin.generator.progress())
 }

@@ -1,39 +1,26 @@
-//! Runs the devices: publishes at an even rate, for a time or until it is told to stop. One crowd at a time.
+//! Runs the devices: publishes at their rate and in their bursts, for a time or until it is told to stop. One crowd at a
+//! time. Whatever has to be caught up with, it publishes a bounded number at a time and lets others work in between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::devices::Devices;
+use crate::devices::{Devices, Plan, SharedRegistry};
 use crate::hub::Hub;
 use crate::platform::UnknownGroup;
 
 /// How often the devices speak. What has become due since is published together.
 const TICK: Duration = Duration::from_millis(1);
-
-/// What the devices are to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// The consumer group they publish to; those that their topics' subscriptions name when `None`.
-    pub(crate) group: Option<String>,
-    /// The product key they have.
-    pub(crate) product_key: String,
-    /// Messages per second, all devices together.
-    pub(crate) rate: u32,
-    /// How many devices there are.
-    pub(crate) devices: u32,
-    /// The size property posts are filled up to, in bytes; what they come to by themselves when it is less.
-    pub(crate) payload_bytes: usize,
-    /// How long they speak; until they are stopped when `None`.
-    pub(crate) duration: Option<Duration>,
-    /// Decides what they say.
-    pub(crate) seed: u64,
-}
+/// The most messages that are published together.
+const MOST_AT_ONCE: u64 = 2_000;
+/// By how much of its own time it must be behind before it says so, and how long it then says nothing more.
+const BEHIND: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Whether devices are speaking, and how much they have said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,6 +29,21 @@ pub(crate) struct Progress {
     pub(crate) running: bool,
     /// How many messages this crowd has published so far (the last one, when none is running).
     pub(crate) published: u64,
+    /// How many messages are due and not published: more than a few when the machine can't keep up.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) behind: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What the generator's task lets others know.
+#[derive(Debug, Default)]
+struct Counts {
+    published: AtomicU64,
+    behind: AtomicU64,
 }
 
 /// Why no crowd was started.
@@ -57,14 +59,15 @@ pub(crate) enum StartError {
 
 #[derive(Debug, Default)]
 struct Crowd {
-    published: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Crowd {
     fn progress(&self) -> Progress {
         let running = self.task.as_ref().is_some_and(|task| !task.is_finished());
-        Progress { running, published: self.published.load(Ordering::Relaxed) }
+        let behind = if running { self.counts.behind.load(Ordering::Relaxed) } else { 0 };
+        Progress { running, published: self.counts.published.load(Ordering::Relaxed), behind }
     }
 }
 
@@ -72,12 +75,18 @@ impl Crowd {
 #[derive(Debug)]
 pub(crate) struct Generator {
     hub: Arc<Hub>,
+    registry: SharedRegistry,
     crowd: Mutex<Crowd>,
 }
 
 impl Generator {
-    pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, crowd: Mutex::default() }
+    pub(crate) fn new(hub: Arc<Hub>, registry: SharedRegistry) -> Self {
+        Self { hub, registry, crowd: Mutex::default() }
+    }
+
+    /// The devices that there are.
+    pub(crate) fn registry(&self) -> &SharedRegistry {
+        &self.registry
     }
 
     /// Starts the devices. Must be called within a tokio runtime.
@@ -90,9 +99,10 @@ impl Generator {
             return Err(StartError::Running);
         }
         info!(group = ?plan.group, rate = plan.rate, devices = plan.devices, "devices publish");
-        let published = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(speak(Arc::clone(&self.hub), plan, Arc::clone(&published)));
-        *crowd = Crowd { published, task: Some(task) };
+        let counts = Arc::new(Counts::default());
+        let devices = Devices::new(&plan, Arc::clone(&self.registry));
+        let task = tokio::spawn(speak(Arc::clone(&self.hub), devices, plan, Arc::clone(&counts)));
+        *crowd = Crowd { counts, task: Some(task) };
         Ok(())
     }
 
@@ -115,23 +125,19 @@ impl Drop for Generator {
     }
 }
 
-/// How many messages are due when this much time has passed.
-fn due(plan: &Plan, elapsed: Duration) -> u64 {
-    let spoken = plan.duration.map_or(elapsed, |duration| elapsed.min(duration));
-    u64::try_from(spoken.as_micros() * u128::from(plan.rate) / 1_000_000).unwrap_or(u64::MAX)
-}
-
-async fn speak(hub: Arc<Hub>, plan: Plan, published: Arc<AtomicU64>) {
-    let mut devices = Devices::new(&plan.product_key, plan.devices, plan.payload_bytes, plan.seed);
+async fn speak(hub: Arc<Hub>, mut devices: Devices, plan: Plan, counts: Arc<Counts>) {
     let clock = hub.clock();
     let start = Instant::now();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (mut published, mut drafts) = (0, Vec::new());
+    let mut said: Option<Instant> = None;
     loop {
         ticks.tick().await;
         let elapsed = start.elapsed();
-        let missing = due(&plan, elapsed).saturating_sub(published.load(Ordering::Relaxed));
-        let drafts: Vec<_> = (0..missing).map(|_| devices.next(clock.now().unix_us)).collect();
+        let missing = plan.due(elapsed).saturating_sub(published);
+        let now = clock.now().unix_us;
+        drafts.extend((0..missing.min(MOST_AT_ONCE)).map(|_| devices.next(now)));
         let published_to = match &plan.group {
             _ if drafts.is_empty() => Ok(()),
             Some(group) => hub.publish(group, &drafts).map(|_| ()),
@@ -140,10 +146,22 @@ async fn speak(hub: Arc<Hub>, plan: Plan, published: Arc<AtomicU64>) {
         if published_to.is_err() {
             return;
         }
-        published.fetch_add(missing, Ordering::Relaxed);
-        if plan.duration.is_some_and(|duration| elapsed >= duration) {
+        published += drafts.len() as u64;
+        let behind = missing - drafts.len() as u64;
+        drafts.clear();
+        counts.published.store(published, Ordering::Relaxed);
+        counts.behind.store(behind, Ordering::Relaxed);
+        // What a burst leaves over is no cause for alarm.
+        let tolerable = plan.due(BEHIND).max(MOST_AT_ONCE) + plan.burst.map_or(0, |burst| u64::from(burst.messages));
+        if behind > tolerable && said.is_none_or(|said| said.elapsed() > SILENCE) {
+            warn!(behind, rate = plan.rate, "the devices fall behind: this machine is too slow for their rate");
+            said = Some(Instant::now());
+        }
+        if behind == 0 && plan.duration.is_some_and(|duration| elapsed >= duration) {
             return;
         }
+        // A tick that is late is there at once; the connections must have their turn all the same.
+        yield_now().await;
     }
 }
 
@@ -151,6 +169,7 @@ async fn speak(hub: Arc<Hub>, plan: Plan, published: Arc<AtomicU64>) {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::devices::Burst;
     use crate::platform::Platform;
 
     fn hub() -> Arc<Hub> {
@@ -159,25 +178,24 @@ mod tests {
     }
 
     fn plan(duration: Option<Duration>) -> Plan {
-        let (group, product_key) = (Some("g".to_owned()), "pk".to_owned());
-        Plan { group, product_key, rate: 800, devices: 10, payload_bytes: 0, duration, seed: 1 }
+        Plan { group: Some("g".to_owned()), duration, ..Plan::new("pk", 800, 10, 1) }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_rate_is_kept_and_the_time_too() {
         let hub = hub();
-        let generator = Generator::new(Arc::clone(&hub));
+        let generator = Generator::new(Arc::clone(&hub), SharedRegistry::default());
         generator.start(plan(Some(Duration::from_millis(2_500)))).unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(generator.progress().published.abs_diff(800) <= 1, "{:?}", generator.progress());
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(generator.progress(), Progress { running: false, published: 2_000 });
+        assert_eq!(generator.progress(), Progress { running: false, published: 2_000, behind: 0 });
         assert_eq!(hub.counts("g").unwrap().published, 2_000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_crowd_at_a_time_and_stop_means_stop() {
-        let generator = Generator::new(hub());
+        let generator = Generator::new(hub(), SharedRegistry::default());
         generator.start(plan(None)).unwrap();
         assert_eq!(generator.start(plan(None)), Err(StartError::Running));
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -187,6 +205,52 @@ mod tests {
         assert!(!stopped.running && stopped.published > 0);
         assert!(generator.start(plan(None)).is_ok());
         let elsewhere = Plan { group: Some("h".to_owned()), ..plan(None) };
-        assert!(matches!(Generator::new(hub()).start(elsewhere), Err(StartError::Group(_))));
+        assert!(matches!(Generator::new(hub(), SharedRegistry::default()).start(elsewhere), Err(StartError::Group(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_comes_at_its_time_and_is_published_a_bounded_number_at_a_time() {
+        let hub = hub();
+        let generator = Generator::new(Arc::clone(&hub), SharedRegistry::default());
+        let burst = Some(Burst { every: Duration::from_secs(1), messages: 5_000 });
+        generator.start(Plan { burst, rate: 0, ..plan(Some(Duration::from_millis(2_500))) }).unwrap();
+        tokio::time::sleep(Duration::from_millis(990)).await;
+        assert_eq!(generator.progress().published, 0);
+        // One tick makes so many, and those that follow the rest.
+        let mut progress = generator.progress();
+        for _ in 0..100 {
+            if progress.published > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(500)).await;
+            progress = generator.progress();
+        }
+        assert_eq!((progress.published, progress.behind), (2_000, 3_000));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(generator.progress(), Progress { running: true, published: 5_000, behind: 0 });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(generator.progress(), Progress { running: false, published: 10_000, behind: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_caught_up_with_and_others_have_their_turn_meanwhile() {
+        let hub = hub();
+        let generator = Generator::new(Arc::clone(&hub), SharedRegistry::default());
+        generator.start(Plan { rate: 20_000, ..plan(None) }).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        // As if this thread had been held up for a second.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (mut turns, mut last) = (0, generator.progress().published);
+        while generator.progress().published < 20_000 {
+            assert!(turns < 1_000, "{:?}", generator.progress());
+            tokio::task::yield_now().await;
+            let published = generator.progress().published;
+            assert!(published - last <= MOST_AT_ONCE);
+            (turns, last) = (turns + 1, published);
+            if turns % 4 == 0 {
+                tokio::time::advance(TICK).await;
+            }
+        }
+        assert!(turns >= 10, "{turns}");
     }
 }

@@ -205,7 +205,8 @@ impl Instances {
             .map(|((product, _), _)| product.as_str())
     }
 
-    fn check_product(&self, key: InstanceKey, product: &str) -> Result<(), InstanceError> {
+    /// Whether an instance has a product.
+    pub(crate) fn check_product(&self, key: InstanceKey, product: &str) -> Result<(), InstanceError> {
         let products = &self.instance(key).products;
         if product.is_empty() || !products.is_empty() && !products.contains(product) {
             return Err(InstanceError::NoProduct(product.to_owned()));

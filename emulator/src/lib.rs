@@ -62,6 +62,7 @@ pub use self::tls::TlsError;
 use self::accounts::Accounts;
 use self::admin::Admin;
 use self::amqp::Server;
+use self::devices::SharedRegistry;
 use self::faults::Injector;
 use self::generator::Generator;
 use self::instances::{Instances, Quotas, Setup};
@@ -151,8 +152,9 @@ impl Emulator {
         let max_payload_bytes = terms.limits.max_payload_bytes;
         let server = Server { tls, accounts: Arc::clone(&accounts), hub: Arc::clone(&hub), terms: Arc::clone(&terms) };
         let amqp = tokio::spawn(amqp::accept(amqp_listener, Arc::new(server), until(stopped.clone())));
+        let devices = SharedRegistry::default();
         let service = Service::new(Arc::clone(&hub), Arc::clone(&accounts), terms, config.open_api, config.sts);
-        let service = Arc::new(service);
+        let service = Arc::new(service.reaching(Arc::clone(&devices)));
         let injector = Injector::new(Arc::clone(&hub), Arc::clone(&accounts), Arc::clone(&service));
         let injector = Arc::new(injector);
         let faults = tokio::spawn({
@@ -160,7 +162,7 @@ impl Emulator {
             async move { injector.run().await }
         });
         let api = tokio::spawn(openapi::accept(api_listener, api_tls, Arc::clone(&service), until(stopped.clone())));
-        let generator = Generator::new(Arc::clone(&hub));
+        let generator = Generator::new(Arc::clone(&hub), devices);
         let (product_key, seed) = (config.product_key, config.seed);
         let admin = Admin {
             hub: Arc::clone(&hub),

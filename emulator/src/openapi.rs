@@ -32,6 +32,7 @@ use self::oidc::KeySet;
 use crate::accounts::{Accounts, BadKey, Caller};
 use crate::clock::{Micros, Now};
 use crate::config::{OpenApi, ProviderEntry, Sts};
+use crate::devices::SharedRegistry;
 use crate::hub::Hub;
 use crate::rules::Rule;
 use crate::terms::Terms;
@@ -78,6 +79,8 @@ struct Told {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    /// How long the caller waits for it.
+    pub(crate) after: Duration,
     pub(crate) content_type: &'static str,
     pub(crate) text: String,
 }
@@ -93,6 +96,7 @@ pub(crate) struct Service {
     sts: Sts,
     /// Wakes the calls that hang, when the faults have changed.
     faults: Notify,
+    devices: SharedRegistry,
 }
 
 impl Service {
@@ -104,7 +108,13 @@ impl Service {
         sts: Sts,
     ) -> Self {
         let gate = Mutex::new(Gate::new(rules.throttle, rules.timestamp_window));
-        Self { hub, accounts, gate, terms, rules, sts, faults: Notify::new() }
+        let (faults, devices) = (Notify::new(), SharedRegistry::default());
+        Self { hub, accounts, gate, terms, rules, sts, faults, devices }
+    }
+
+    /// The same for these devices; without, there are none.
+    pub(crate) fn reaching(self, devices: SharedRegistry) -> Self {
+        Self { devices, ..self }
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -194,6 +204,10 @@ impl Service {
         self.admit(told, Some((&caller.key_id, call.nonce())), now.mono)?;
         match product {
             Product::Iot => {
+                let (hub, devices) = (&self.hub, &self.devices);
+                if let Some(done) = iot::devices::perform(action, &caller, call.params(), &self.rules, hub, devices) {
+                    return done;
+                }
                 self.hub.with_world_at(now, |world| iot::perform(action, &caller, call.params(), &self.rules, world))
             }
             Product::Sts => {
@@ -246,6 +260,9 @@ impl Service {
             Product::Iot => (Rule::ApiRate, self.rules.calls_per_second),
             Product::Sts => (Rule::StsRate, self.sts.calls_per_second),
         };
+        // Some actions of devices have a rate of their own.
+        let own = if product == Product::Iot { iot::own_rate(action) } else { None };
+        let (per_second, apart) = (own.unwrap_or(per_second), own.is_some());
         let mut gate = self.gate();
         if let Some((key_id, nonce)) = nonce
             && gate.nonces().knows(key_id, nonce, now)
@@ -253,7 +270,7 @@ impl Service {
         {
             return Err(Refusal::invalid("SignatureNonceUsed", "Specified signature nonce was used already."));
         }
-        let fits = gate.admits(told.account.as_deref().unwrap_or_default(), product, action, per_second, now);
+        let fits = gate.admits(told.account.as_deref().unwrap_or_default(), product, action, per_second, apart, now);
         let one_too_many = !fits && self.terms.keeps(rule);
         if one_too_many || gate.fault(product, now) == Some(ApiFault::Throttle) {
             return Err(Refusal::invalid(THROTTLED, "Request was denied due to user flow control."));
@@ -274,8 +291,8 @@ fn reply(answer: Answer, format: Format) -> Reply {
     let bits: u128 = rand::random();
     let id = format!("{bits:032X}");
     let request_id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
-    let status = answer.status;
-    Reply { status, content_type: format.content_type(), text: answer.write(format, &request_id) }
+    let (status, after) = (answer.status, answer.after);
+    Reply { status, after, content_type: format.content_type(), text: answer.write(format, &request_id) }
 }
 
 fn bad_key(reason: BadKey) -> Refusal {

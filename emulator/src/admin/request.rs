@@ -1,13 +1,10 @@
 //! What the admin API is asked: its JSON bodies and queries, and the checks that their types can't make.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
-use crate::generator::Plan;
 use crate::instances::DEFAULT_GROUP;
 use crate::message::{BodySection, Draft, DraftId};
 use crate::platform::{GroupLimits, Seq};
@@ -15,9 +12,6 @@ use crate::platform::{GroupLimits, Seq};
 /// How many fates one page has, by default and at most.
 const PAGE: usize = 1_000;
 const MAX_PAGE: usize = 100_000;
-/// The most devices, and the most messages a second, that one generator does.
-const MAX_DEVICES: u32 = 10_000;
-const MAX_RATE: u32 = 1_000_000;
 /// Data sections per message, at most.
 const MAX_DATA_SECTIONS: u16 = 1_000;
 
@@ -141,52 +135,5 @@ impl FatesQuery {
             limit @ 1..=MAX_PAGE => Ok(limit),
             limit => Err(format!("limit is {limit}, must be 1 to {MAX_PAGE}")),
         }
-    }
-}
-
-/// `POST /admin/devices`: `{"stop":true}`, or what the devices are to do.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct DevicesRequest {
-    #[serde(default)]
-    stop: bool,
-    group: Option<String>,
-    rate: Option<u32>,
-    devices: Option<u32>,
-    payload_bytes: Option<usize>,
-    seconds: Option<f64>,
-}
-
-impl DevicesRequest {
-    pub(super) fn is_stop(&self) -> bool {
-        self.stop
-    }
-
-    pub(super) fn plan(&self, product_key: &str, max_payload_bytes: usize, seed: u64) -> Result<Plan, String> {
-        let rate = self.rate.unwrap_or(800);
-        if !(1..=MAX_RATE).contains(&rate) {
-            return Err(format!("rate is {rate}, must be 1 to {MAX_RATE} messages a second"));
-        }
-        let devices = self.devices.unwrap_or(100);
-        if !(1..=MAX_DEVICES).contains(&devices) {
-            return Err(format!("devices is {devices}, must be 1 to {MAX_DEVICES}"));
-        }
-        let payload_bytes = self.payload_bytes.unwrap_or(0);
-        if payload_bytes > max_payload_bytes {
-            return Err(format!("payloadBytes is {payload_bytes}, the limit is {max_payload_bytes}"));
-        }
-        let duration = self.seconds.map(|seconds| {
-            let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero());
-            duration.ok_or_else(|| format!("seconds is {seconds}, must be more than 0"))
-        });
-        Ok(Plan {
-            group: self.group.clone(),
-            product_key: product_key.to_owned(),
-            rate,
-            devices,
-            payload_bytes,
-            duration: duration.transpose()?,
-            seed,
-        })
     }
 }

@@ -104,7 +104,7 @@ impl Seat for GroupSeat {
     }
 
     fn note(&mut self, code: Code, words: &str) {
-        self.call(|platform, client, now| platform.note(code, client, words, now));
+        self.hub.with(|platform, now| platform.note(code, &self.group, &self.client_id, words, now));
     }
 
     fn leave(&mut self) {

@@ -1,6 +1,7 @@
 //! What the gateway answers: a status and a document, in JSON or in XML, the same either way (PLATFORM.md 4).
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -67,6 +68,8 @@ impl Refusal {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// How long the caller waits for it.
+    pub(super) after: Duration,
     root: String,
     document: Map<String, Value>,
 }
@@ -74,12 +77,18 @@ pub(super) struct Answer {
 impl Answer {
     /// A call that came through to its action. `root` is the XML document's element.
     pub(super) fn new(root: impl Into<String>, document: Map<String, Value>) -> Self {
-        Self { status: 200, root: root.into(), document }
+        Self { status: 200, after: Duration::ZERO, root: root.into(), document }
     }
 
     /// A call that did not.
     pub(super) fn refused(refusal: &Refusal, host: &str) -> Self {
-        Self { status: refusal.status, root: "Error".to_owned(), document: refusal.document(host) }
+        let (status, root) = (refusal.status, "Error".to_owned());
+        Self { status, after: Duration::ZERO, root, document: refusal.document(host) }
+    }
+
+    /// The same, known only this long after the call.
+    pub(super) fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
     }
 
     /// The text of it, under this request ID.

@@ -118,16 +118,17 @@ impl Gate {
         &mut self.nonces
     }
 
-    /// Whether one more call fits into its second.
+    /// Whether one more call fits into its second. Calls that are counted `apart` have a second of their own.
     pub(super) fn admits(
         &mut self,
         account: &str,
         product: Product,
         action: &'static str,
         per_second: u32,
+        apart: bool,
         now: Micros,
     ) -> bool {
-        let action = (self.scope == ThrottleScope::Action).then_some(action);
+        let action = (apart || self.scope == ThrottleScope::Action).then_some(action);
         let recent = self.recent.entry((account.to_owned(), product, action)).or_default();
         forget(&mut recent.all, now);
         forget(&mut recent.admitted, now);
@@ -236,7 +237,7 @@ mod tests {
             for step in steps {
                 now += step;
                 let before = admitted.iter().filter(|&&at| at + SECOND_US > now).count();
-                let admits = gate.admits("a", Product::Iot, "X", per_second, Micros::new(now));
+                let admits = gate.admits("a", Product::Iot, "X", per_second, false, Micros::new(now));
                 prop_assert_eq!(admits, before < per_second as usize);
                 if admits {
                     admitted.push(now);
@@ -250,12 +251,14 @@ mod tests {
         let now = Micros::new(0);
         for (scope, other_action) in [(ThrottleScope::Account, false), (ThrottleScope::Action, true)] {
             let mut gate = gate(scope);
-            assert!(gate.admits("a", Product::Iot, "X", 1, now));
-            assert!(!gate.admits("a", Product::Iot, "X", 1, now));
-            assert_eq!(gate.admits("a", Product::Iot, "Y", 1, now), other_action);
-            assert!(gate.admits("b", Product::Iot, "X", 1, now));
-            assert!(gate.admits("a", Product::Sts, "X", 1, now));
-            assert!(gate.admits("a", Product::Iot, "X", 1, Micros::new(SECOND_US)));
+            assert!(gate.admits("a", Product::Iot, "X", 1, false, now));
+            assert!(!gate.admits("a", Product::Iot, "X", 1, false, now));
+            assert_eq!(gate.admits("a", Product::Iot, "Y", 1, false, now), other_action);
+            assert!(gate.admits("b", Product::Iot, "X", 1, false, now));
+            assert!(gate.admits("a", Product::Iot, "Z", 1, true, now));
+            assert!(!gate.admits("a", Product::Iot, "Z", 1, true, now));
+            assert!(gate.admits("a", Product::Sts, "X", 1, false, now));
+            assert!(gate.admits("a", Product::Iot, "X", 1, false, Micros::new(SECOND_US)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The actions of the IoT OpenAPI, version 2018-01-20 (PLATFORM.md 4). A failure of an action is not a failure of the call:
 //! it comes as `Success: false`, with a code and words, under HTTP 200.
 
+pub(super) mod devices;
 mod groups;
 mod subscriptions;
 
@@ -93,7 +94,19 @@ impl<'a> Request<'a> {
 
 /// The action of this name, if there is one.
 pub(super) fn action(name: &str) -> Option<&'static str> {
-    ACTIONS.iter().find(|action| action.name == name).map(|action| action.name)
+    let names = ACTIONS.iter().map(|action| action.name).chain(devices::ACTIONS.iter().map(|action| action.name));
+    names.into_iter().find(|action| *action == name)
+}
+
+/// How many calls of this action an account may make in any second, where that is counted apart from its other calls.
+pub(super) fn own_rate(name: &str) -> Option<u32> {
+    devices::ACTIONS.iter().find(|action| action.name == name).and_then(|action| action.per_second)
+}
+
+/// `NAME.1`, `.2` and so on, up to the first that is not there.
+fn numbered<'a>(params: &'a Params, name: &str) -> Vec<&'a str> {
+    let numbered = (1..).map_while(|index| params.get(&format!("{name}.{index}")));
+    numbered.filter(|value| !value.is_empty()).collect()
 }
 
 struct Action {
@@ -135,13 +148,23 @@ pub(super) fn perform(
         return Err(Refusal::new(404, "InvalidAction.NotFound", "Specified api is not found."));
     };
     let root = action.root.map_or_else(|| format!("{name}Response"), str::to_owned);
+    let admitted = admit(name, caller, params, world);
+    let done = admitted.and_then(|instance| (action.perform)(&Request { params, instance, rules }, world));
+    answer(root, done)
+}
+
+/// The instance that a call is about, if its caller may make it.
+fn admit(name: &str, caller: &Caller, params: &Params, world: &World<'_>) -> Result<InstanceKey, Stopped> {
+    if !caller.may(&format!("iot:{name}")) {
+        let words = "You do not have the RAM permission to access the resource.";
+        return Err(failed("iot.common.RamActionPermissionDeny", words));
+    }
     let instance_id = params.get("IotInstanceId").filter(|id| !id.is_empty());
-    let done = if caller.may(&format!("iot:{name}")) {
-        let instance = world.instances.find_for(|account| caller.is_of(account), instance_id).map_err(Stopped::from);
-        instance.and_then(|instance| (action.perform)(&Request { params, instance, rules }, world))
-    } else {
-        Err(failed("iot.common.RamActionPermissionDeny", "You do not have the RAM permission to access the resource."))
-    };
+    Ok(world.instances.find_for(|account| caller.is_of(account), instance_id)?)
+}
+
+/// What is said of an action's outcome.
+fn answer(root: String, done: Fields) -> Result<(bool, Answer), Refusal> {
     match done {
         Ok(mut fields) => {
             fields.insert("Success".to_owned(), json!(true));

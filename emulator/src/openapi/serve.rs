@@ -143,7 +143,10 @@ async fn answer(request: Request<Incoming>, service: &Service) -> Result<Reply, 
         Ok(Ok(body)) => {
             received.body = body.to_bytes().to_vec();
             thaw(service, &received).await?;
-            service.handle(received)
+            let reply = service.handle(received);
+            // Nothing is held meanwhile.
+            sleep(reply.after).await;
+            reply
         }
         Ok(Err(error)) => {
             let words = format!("The request body can't be taken: {error}; the limit is {limit} bytes.");

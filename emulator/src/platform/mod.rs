@@ -189,12 +189,11 @@ impl Platform {
     }
 
     /// Writes a line about a client into the platform's own log.
-    pub fn note(&mut self, code: Code, client: ClientKey, words: &str, now: Now) {
-        let Some((group, depot)) = self.of(client) else { return };
-        let Some(index) = group.position(client.serial) else { return };
-        let id = &group.clients[index].id;
-        tracing::info!(code = code as u16, group = %group.name, client = %id, words, "cloud log");
-        depot.cloud_log.write(code, &group.name, id, words, now.unix_us);
+    ///
+    /// By its group and its ID: a client whose Open was refused has no place, and is written about all the same.
+    pub fn note(&mut self, code: Code, group: &str, client_id: &str, words: &str, now: Now) {
+        tracing::info!(code = code as u16, group, client = client_id, words, "cloud log");
+        self.depot.cloud_log.write(code, &group.into(), &client_id.into(), words, now.unix_us);
     }
 
     /// The lines of the platform's own log that are wanted, oldest first.

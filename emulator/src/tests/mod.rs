@@ -7,6 +7,7 @@ mod admin;
 mod api;
 pub(crate) mod client;
 mod delivery;
+mod devices;
 mod entry;
 mod faults;
 mod gateway;

@@ -357,8 +357,12 @@ fn every_action_of_the_reference_is_there() {
         "ResetConsumerGroupPosition",
         "UpdateConsumerGroup",
         "UpdateSubscribeRelation",
+        "Pub",
+        "RRpc",
+        "GetDeviceStatus",
+        "BatchGetDeviceState",
     ] {
         assert_eq!(action(name), Some(name));
     }
-    assert_eq!(action("Pub"), None);
+    assert_eq!(action("PubBroadcast"), None);
 }

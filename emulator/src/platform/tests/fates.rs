@@ -91,7 +91,7 @@ fn the_platforms_own_log_has_its_codes() {
         world.settle(client, number, number, outcome);
     }
     world.pass(seconds(30));
-    world.platform.note(Code::Closed, client, "load balancing", world.now());
+    world.platform.note(Code::Closed, GROUP, "c", "load balancing", world.now());
     let lines = world.platform.cloud_log(&LogQuery { group: Some(GROUP.into()), ..LogQuery::default() });
     let shown: Vec<_> = lines.iter().map(|line| (line.code, line.client.as_str())).collect();
     assert_eq!(shown, [(9600, "d"), (9651, "c"), (9652, "c"), (9650, "c"), (9602, "c")]);

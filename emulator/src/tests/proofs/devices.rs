@@ -1,4 +1,5 @@
-//! What the generated devices and their messages keep.
+//! What the generated devices and their messages keep. No rule of the platform, and no field of a profile, is about them;
+//! what they promise is tested beside them.
 
 use super::Proof;
 
