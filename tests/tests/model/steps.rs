@@ -457,7 +457,7 @@ impl World {
                 self.connections.push(Connection { pod: place, slot, until: None, unheard: None });
             }
         } else if let Some(until) = process.permitted.remove(&slot) {
-            self.set_out(scene, place, slot, until + ms(LAPSE - WRITTEN_WITHIN));
+            self.set_out(scene, place, slot, until + ms(LAPSE) - ms(WRITTEN_WITHIN));
         } else if process.stream.is_none() && process.alone.attempt(local, slot) {
             pod.remembered = process.alone.remembered();
             self.set_out(scene, place, slot, now + ms(LAPSE));
