@@ -103,6 +103,8 @@ pub struct Counts {
     pub modified: u64,
     /// Not answered within the ACK timeout.
     pub expired: u64,
+    /// Real-time messages that wait for someone to take them, now.
+    pub waiting: u64,
     /// In the backlog now.
     pub backlog: u64,
     /// Pushed and not settled, now.

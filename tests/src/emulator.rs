@@ -25,7 +25,7 @@ pub const INSTANCE: &str = "iot-emulator";
 /// A running emulator. Dropping it ends it.
 #[derive(Debug)]
 pub struct Emulator {
-    _process: Process,
+    process: Process,
     ready: Ready,
     admin: Admin,
     _directory: TempDir,
@@ -61,7 +61,17 @@ impl Emulator {
         let line = process.next_line(Duration::from_secs(30))?;
         let ready: Ready = serde_json::from_str(&line).with_context(|| format!("the emulator printed: {line}"))?;
         let admin = Admin::new(&ready.http);
-        Ok(Self { _process: process, ready, admin, _directory: directory })
+        Ok(Self { process, ready, admin, _directory: directory })
+    }
+
+    /// The process ID.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Fails if it has ended.
+    pub fn check_alive(&mut self) -> Result<()> {
+        self.process.check_alive()
     }
 
     /// The AMQP port, on 127.0.0.1.

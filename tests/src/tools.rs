@@ -1,14 +1,21 @@
-//! What the tests need and a machine may lack, fetched on first use: `RabbitMQ` 3.10 with Erlang, Python with qpid-proton,
-//! and Kubernetes' control plane with Helm (see [`kubernetes`](ensure_kubernetes)).
+//! What the tests need and a machine may lack, fetched on first use: `RabbitMQ` 3.10 with Erlang, clients for AMQP 1.0 that
+//! know nothing of Sluice (Python with qpid-proton, Node with rhea, Java with qpid-jms, one in Go), and Kubernetes' control
+//! plane with Helm (see [`kubernetes`](ensure_kubernetes)).
 //!
 //! Debian's packages are downloaded and unpacked into a cache directory, not installed: no root is needed, no service
 //! starts, and no port is taken. All that is asked of the machine is the `apt-get` and `dpkg-deb` of Debian 12, and the
 //! libraries that these and the essential packages need themselves; every other library comes along. What is unpacked
 //! stays there for the next run, in a directory that is named for what is in it: another list of packages, or another
-//! release, gets another directory.
+//! release, gets another directory. What npm, Maven and Go bring is pinned by hashes and kept there as well. Node and Java
+//! themselves are the machine's; if it has none they are installed, which takes root.
 
 mod cache;
+mod go;
+mod installed;
+mod java;
 mod kubernetes;
+mod node;
+mod version;
 
 use std::env;
 use std::ffi::OsString;
@@ -19,7 +26,10 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow};
 
+pub use self::go::ensure_go_amqp;
+pub use self::java::ensure_jms;
 pub use self::kubernetes::{KubernetesFiles, ensure_helm, ensure_kubernetes};
+pub use self::node::ensure_rhea;
 use crate::process::output_of;
 
 /// `RabbitMQ`, and the parts of Erlang that it needs.
@@ -181,6 +191,20 @@ fn checked(python: PythonWithProton) -> Result<PythonWithProton> {
     let script = "import hashlib, hmac, proton, proton.reactor; assert proton.SSL.present()";
     output_of("python with qpid-proton", command.args(["-c", script]))?;
     Ok(python)
+}
+
+/// Where the source of a client is.
+pub(crate) fn client(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+/// The content of files that determine what is made of them.
+fn pins(directory: &Path, names: &[&str]) -> Result<Vec<u8>> {
+    let read = |name: &&str| {
+        let path = directory.join(name);
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    Ok(names.iter().map(read).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// What to say of a directory whose content does not do.

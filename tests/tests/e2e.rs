@@ -9,5 +9,6 @@ mod e2e {
     mod faults;
     mod flow;
     mod rabbitmq;
+    mod rubbish;
     mod strangers;
 }

@@ -34,8 +34,10 @@ impl Stages {
         let printer = binaries.get(crd::PRINTER).context("the build made no binary that prints the definition")?;
         self.run("definition is up to date", || crd::check(printer))?;
         self.run("chart is up to date", chart::check)?;
-        let tools = binaries.get("cluster-tools").context("the build made no binary `cluster-tools`")?;
-        self.run("cluster tools", || succeed(&mut Command::new(tools)))?;
+        for (stage, tools) in [("cluster tools", "cluster-tools"), ("clients of strangers", "stranger-tools")] {
+            let tools = binaries.get(tools).with_context(|| format!("the build made no binary `{tools}`"))?;
+            self.run(stage, || succeed(&mut Command::new(tools)))?;
+        }
         self.run("test", || succeed(workspace::cargo().args(["test", "--workspace"])))?;
         let xtask = binaries.get("xtask").context("the build made no binary `xtask`")?;
         self.run("demo: the sidecar is killed", || rehearsal::killed_sidecar(xtask))?;

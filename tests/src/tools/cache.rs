@@ -49,17 +49,25 @@ pub(super) fn made(name: &str, pins: &[u8], make: impl FnOnce(&Path) -> Result<(
     if home.exists() {
         return Ok(home);
     }
-    let lock = peers.join("builds.lock");
+    alone(|| {
+        if !home.exists() {
+            let work = tempfile::tempdir_in(&peers)?;
+            let whole = work.path().join("whole");
+            fs::create_dir(&whole)?;
+            make(&whole)?;
+            fs::rename(&whole, &home).with_context(|| format!("cannot move what was built to {}", home.display()))?;
+        }
+        Ok(())
+    })?;
+    Ok(home)
+}
+
+/// Does what only one process of this machine may do at a time; the others wait for it.
+pub(super) fn alone<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let lock = peers()?.join("builds.lock");
     let lock = fs::File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
     lock.lock().context("cannot wait for other test runs that build")?;
-    if !home.exists() {
-        let work = tempfile::tempdir_in(&peers)?;
-        let whole = work.path().join("whole");
-        fs::create_dir(&whole)?;
-        make(&whole)?;
-        fs::rename(&whole, &home).with_context(|| format!("cannot move what was built to {}", home.display()))?;
-    }
-    Ok(home)
+    work()
 }
 
 /// Where `name` has its place, made of `packages`.

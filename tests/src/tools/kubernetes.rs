@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
+use super::go::{self, OLDEST_GO};
+use super::version::Version;
 use super::{cache, unusable};
 use crate::process::output_of;
 
@@ -34,9 +36,6 @@ pub struct KubernetesFiles {
 
 /// The oldest API server that Sluice works with: the first one with native sidecars on by default.
 const OLDEST: Version = Version { major: 1, minor: 29 };
-
-/// The oldest Go that builds the tools.
-const OLDEST_GO: Version = Version { major: 1, minor: 26 };
 
 /// A control plane's programs, built if they are not there yet: some minutes, once for a machine.
 pub fn ensure_kubernetes() -> Result<&'static KubernetesFiles> {
@@ -89,36 +88,6 @@ fn etcd_of_debian() -> Result<PathBuf> {
     let etcd = root.join("usr/bin/etcd");
     ensure!(etcd.is_file(), unusable(&root));
     Ok(etcd)
-}
-
-/// A minor version of Kubernetes, or of Go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Version {
-    major: u32,
-    minor: u32,
-}
-
-impl Version {
-    /// The first version that stands in what a program says of itself: `Kubernetes v1.36.2`, `go version go1.26.8 …`.
-    fn of(said: &str) -> Option<Self> {
-        let version = |word: &str| Self::parse(word.trim_start_matches("go").trim_start_matches('v'));
-        said.split_whitespace().find_map(version)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split('.');
-        let major = numbers.next()?.parse().ok()?;
-        // `1.26rc1` is a 1.26.
-        let minor = numbers.next()?;
-        let digits = minor.find(|character: char| !character.is_ascii_digit()).unwrap_or(minor.len());
-        Some(Self { major, minor: minor[..digits].parse().ok()? })
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}.{}", self.major, self.minor)
-    }
 }
 
 /// What is in `KUBEBUILDER_ASSETS`.
@@ -237,7 +206,6 @@ impl Module {
     }
 
     fn build(&self, name: &str, package: &str, directory: &Path) -> Result<()> {
-        check_go()?;
         let version = &self.version;
         eprintln!("building {name} {version}: minutes, once for this machine");
         let start = Instant::now();
@@ -249,26 +217,12 @@ impl Module {
                 link.extend([" -X ", component, ".", name, "=", value]);
             }
         }
-        let mut go = Command::new("go");
-        // Nothing of the caller's own choices but where modules come from.
-        go.current_dir(&self.directory).envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")]);
-        for name in ["GOOS", "GOARCH", "GOEXPERIMENT"] {
-            go.env_remove(name);
-        }
-        go.args(["build", "-trimpath", "-ldflags", &link, "-o"]).arg(directory.join(name)).arg(package);
+        let mut go = go::build(&self.directory)?;
+        go.args(["-ldflags", &link, "-o"]).arg(directory.join(name)).arg(package);
         let status = go.stdin(Stdio::null()).stdout(Stdio::null()).status().context("cannot start go")?;
         ensure!(status.success(), "go build {package} in {} ended with {status}", self.directory.display());
         eprintln!("building {name} {version}: done after {:.0} s", start.elapsed().as_secs_f64());
         Ok(())
-    }
-}
-
-/// Fails if there is no Go that can build the tools.
-fn check_go() -> Result<()> {
-    let said = output_of("go version", Command::new("go").arg("version")).context("no Go was found in PATH")?;
-    match Version::of(&said) {
-        Some(version) if version >= OLDEST_GO => Ok(()),
-        _ => bail!("the Go in PATH is too old: {}", said.trim()),
     }
 }
 
@@ -288,15 +242,6 @@ mod tests {
 
     fn version(minor: u32) -> Version {
         Version { major: 1, minor }
-    }
-
-    #[test]
-    fn versions_are_read_from_what_programs_say() {
-        assert_eq!(Version::of("Kubernetes v1.36.2\n"), Some(version(36)));
-        assert_eq!(Version::of("Client Version: v1.33.0-rc.1\nKustomize Version: v5.7.1"), Some(version(33)));
-        assert_eq!(Version::of("go version go1.26.8 linux/amd64"), Some(version(26)));
-        assert_eq!(Version::of("go version go1.27rc1 linux/amd64"), Some(version(27)));
-        assert_eq!(Version::of("no version"), None);
     }
 
     #[test]

@@ -1,247 +1,40 @@
-//! The benchmark behind `cargo xtask bench`: what a message costs the sidecar, from the link to the application and back.
-//!
-//! A source of pre-encoded messages on TLS ([`source`]) feeds the sidecar, which runs as a process of its own; an
-//! application that does nothing but acknowledge ([`application`]) is here too. Only the sidecar's CPU time is counted
-//! ([`usage`]). The case `engine` replaces sidecar and application by the bare AMQP source that settles at once
-//! ([`engine`]).
+//! The benchmarks behind `cargo xtask bench`: what a message costs the sidecar ([`sidecar`]), and how many messages come out
+//! of the emulator ([`emulator`]).
 
 mod application;
+mod emulator;
 mod engine;
+mod sidecar;
 mod source;
 mod usage;
 
-use std::io::BufRead as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use sluice_tests::certificates::Certificates;
-
-use application::Acked;
-use source::{Load, Source};
-use usage::Usage;
-
-/// Before figures count: connections are made, caches warm, windows open.
-const WARM_UP: Duration = Duration::from_secs(2);
-
-/// Below this share of a core the sidecar was waiting for others, and its cost per message would flatter it.
-const BUSY: f64 = 0.9;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "bench",
-    about = "Measures the sidecar's CPU time per message; `cargo xtask bench` builds and runs it"
-)]
+#[command(name = "bench", about = "Measures sidecar and emulator; `cargo xtask bench` builds and runs it")]
 struct Arguments {
-    /// The sidecar's binary.
-    #[arg(long)]
-    sidecar: PathBuf,
-    /// One JSON line per case, and nothing else.
-    #[arg(long)]
-    json: bool,
-    /// Seconds that each run is measured for.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Runs of each case; the median is reported.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Only cases whose name begins so.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Be the process of the case `engine`: connect to this port and settle what comes.
-    #[arg(long, hide = true, num_args = 2, value_names = ["PORT", "CA"])]
-    engine: Option<Vec<String>>,
+    #[command(subcommand)]
+    what: What,
 }
 
-/// What is measured.
-struct Case {
-    name: &'static str,
-    size: usize,
-    load: Load,
-    bare_engine: bool,
-}
-
-const CASES: [Case; 6] = [
-    Case { name: "engine", size: 256, load: Load::AsFastAsItTakes, bare_engine: true },
-    Case { name: "engine", size: 1024, load: Load::AsFastAsItTakes, bare_engine: true },
-    Case { name: "sidecar", size: 256, load: Load::AsFastAsItTakes, bare_engine: false },
-    Case { name: "sidecar", size: 1024, load: Load::AsFastAsItTakes, bare_engine: false },
-    Case { name: "sidecar-1000", size: 256, load: Load::PerSecond(1000), bare_engine: false },
-    Case { name: "sidecar-1000", size: 1024, load: Load::PerSecond(1000), bare_engine: false },
-];
-
-/// The figures of a run, or the medians of several.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Figures {
-    case: &'static str,
-    size: usize,
-    messages: u64,
-    msg_per_s: f64,
-    cpu_us_per_msg: f64,
-    rss_mi_b: f64,
-    p50_ms: Option<f64>,
-    p99_ms: Option<f64>,
-    /// The share of a core that the measured process used; below 0.9 a figure at full speed does not count.
-    core: f64,
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The sidecar's CPU time per message.
+    Sidecar(sidecar::Arguments),
+    /// The emulator's messages per second.
+    Emulator(emulator::Arguments),
+    /// The process of the sidecar's case `engine`: connects to a port and settles what comes.
+    #[command(hide = true)]
+    Engine { port: u16, authority: PathBuf },
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    if let Some([port, authority]) = arguments.engine.as_deref() {
-        return engine::run(port.parse()?, authority.as_ref());
-    }
-    ensure!(arguments.runs > 0, "--runs must be at least 1");
-    if !arguments.json {
-        println!(
-            "{:<14} {:>6} {:>12} {:>10} {:>8} {:>8} {:>8} {:>6}",
-            "case", "size", "msg/s", "µs/msg", "RSS MiB", "p50 ms", "p99 ms", "core"
-        );
-    }
-    for case in CASES.iter().filter(|case| case.name.starts_with(&arguments.only)) {
-        let (mut runs, mut idle) = (Vec::new(), 0);
-        while runs.len() < arguments.runs {
-            let figures = run(case, &arguments)?;
-            if matches!(case.load, Load::AsFastAsItTakes) && figures.core < BUSY {
-                idle += 1;
-                let core = figures.core;
-                eprintln!("  a run does not count: the process used only {core:.2} of a core");
-                ensure!(idle <= arguments.runs, "the process under measurement waits for others: is the machine busy?");
-                continue;
-            }
-            runs.push(figures);
-        }
-        report(&median(runs), arguments.json)?;
-    }
-    Ok(())
-}
-
-fn report(figures: &Figures, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(figures)?);
-    } else {
-        let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
-        println!(
-            "{:<14} {:>6} {:>12.0} {:>10.3} {:>8.1} {:>8} {:>8} {:>6.2}",
-            figures.case,
-            figures.size,
-            figures.msg_per_s,
-            figures.cpu_us_per_msg,
-            figures.rss_mi_b,
-            ms(figures.p50_ms),
-            ms(figures.p99_ms),
-            figures.core
-        );
-    }
-    Ok(())
-}
-
-/// The run in the middle by cost; it is reported whole, so that its figures belong together.
-fn median(mut runs: Vec<Figures>) -> Figures {
-    runs.sort_by(|a, b| a.cpu_us_per_msg.total_cmp(&b.cpu_us_per_msg));
-    runs.swap_remove(runs.len() / 2)
-}
-
-fn run(case: &Case, arguments: &Arguments) -> Result<Figures> {
-    let certificates = Certificates::generate()?;
-    let source = Source::start(&certificates, case.size, case.load)?;
-    let home = tempfile::tempdir()?;
-    let mut measured = Measured(if case.bare_engine {
-        Command::new(std::env::current_exe()?)
-            .arg("--sidecar")
-            .arg(&arguments.sidecar)
-            .arg("--engine")
-            .arg(source.port().to_string())
-            .arg(certificates.authority())
-            .spawn()?
-    } else {
-        let document = home.path().join("consumer-group.yaml");
-        let text = json!({
-            "apiVersion": "sluice.dev/v1alpha1",
-            "kind": "ConsumerGroup",
-            "metadata": {"name": "bench"},
-            "spec": {
-                "groupId": "DEFAULT_GROUP",
-                "instance": {"amqpHost": "127.0.0.1", "amqpPort": source.port(), "caBundle": {"file": certificates.authority()}},
-                "delivery": {"maxInFlight": 2000},
-            },
-        });
-        std::fs::write(&document, text.to_string())?;
-        Command::new(&arguments.sidecar)
-            .args(["run", "--admin", "127.0.0.1:0", "--config"])
-            .arg(&document)
-            .arg("--listen")
-            .arg(format!("unix://{}", home.path().join("sluice.sock").display()))
-            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", "bench")
-            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "bench")
-            .env("SLUICE_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{} can't be started", arguments.sidecar.display()))?
-    });
-    let application = if case.bare_engine { None } else { Some(application::start(&measured.address()?)?) };
-
-    std::thread::sleep(WARM_UP);
-    let pid = measured.0.id();
-    let latencies_from = application.as_ref().map_or(0, Acked::samples);
-    let (begun, usage, settled) = (Instant::now(), Usage::of(pid)?, source.settled());
-    std::thread::sleep(Duration::from_secs(arguments.seconds));
-    let (elapsed, used, settled_then) = (begun.elapsed(), Usage::of(pid)?, source.settled());
-    let messages = settled_then - settled;
-    if let Some(status) = measured.0.try_wait()? {
-        bail!("the measured process ended in mid-run: {status}");
-    }
-    ensure!(messages > 0, "nothing was settled in {elapsed:?}");
-    let cpu = used.cpu.saturating_sub(usage.cpu);
-    let (p50, p99) = match &application {
-        Some(acked) => acked.latencies(latencies_from),
-        None => (None, None),
-    };
-    let count = to_f64(messages);
-    Ok(Figures {
-        case: case.name,
-        size: case.size,
-        messages,
-        msg_per_s: count / elapsed.as_secs_f64(),
-        cpu_us_per_msg: cpu.as_secs_f64() * 1e6 / count,
-        rss_mi_b: used.peak_rss_mib,
-        p50_ms: p50,
-        p99_ms: p99,
-        core: cpu.as_secs_f64() / elapsed.as_secs_f64(),
-    })
-}
-
-#[allow(clippy::cast_precision_loss, reason = "message counts are far below 2^52")]
-fn to_f64(count: u64) -> f64 {
-    count as f64
-}
-
-/// The process under measurement; it ends with its run.
-struct Measured(Child);
-
-impl Measured {
-    /// The address it prints when it listens.
-    fn address(&mut self) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Ready {
-            grpc: String,
-        }
-        let stdout = self.0.stdout.take().context("the sidecar's output is not piped")?;
-        let mut line = String::new();
-        std::io::BufReader::new(stdout).read_line(&mut line)?;
-        let ready: Ready = serde_json::from_str(&line).with_context(|| format!("the sidecar printed {line:?}"))?;
-        Ok(ready.grpc)
-    }
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        // Whatever it has in hand is worth nothing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    match Arguments::parse().what {
+        What::Sidecar(arguments) => sidecar::run(&arguments),
+        What::Emulator(arguments) => emulator::run(&arguments),
+        What::Engine { port, authority } => engine::run(port, &authority),
     }
 }

@@ -33,3 +33,9 @@ impl Usage {
         Ok(Self { cpu: Duration::from_nanos(nanoseconds), peak_rss_mib: kib.parse::<f64>()? / 1024.0 })
     }
 }
+
+/// A count of messages, to reckon with.
+#[allow(clippy::cast_precision_loss, reason = "message counts are far below 2^52")]
+pub(crate) fn to_f64(count: u64) -> f64 {
+    count as f64
+}

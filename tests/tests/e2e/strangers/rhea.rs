@@ -1,0 +1,23 @@
+//! rhea, on Node.
+
+use sluice_tests::admin::Fault;
+use sluice_tests::emulator::Emulator;
+use sluice_tests::receiver::Library;
+
+use super::{closes_and_reconnects, options, receives_and_accepts_every_message, survives};
+
+#[test]
+fn it_receives_and_accepts_every_message() {
+    let emulator = Emulator::start().unwrap();
+    receives_and_accepts_every_message(&emulator, &options(Library::Rhea, &emulator));
+}
+
+#[test]
+fn it_closes_and_reconnects() {
+    closes_and_reconnects(Library::Rhea);
+}
+
+#[test]
+fn it_reconnects_after_a_connection_is_dropped_without_a_word() {
+    survives(Library::Rhea, Fault::Drop);
+}
