@@ -12,6 +12,7 @@ use super::client::{Client, identity, open};
 use super::{emulator, patient};
 use crate::amqp::sasl::{AMQP_HEADER, SASL_HEADER};
 use crate::config::TokenEntry;
+use crate::platform::LogQuery;
 use crate::{Config, Emulator, Limits, OpenProperties, Profile};
 
 #[tokio::test]
@@ -120,6 +121,10 @@ async fn an_idle_time_out_outside_the_platforms_range_is_refused() {
             assert_eq!(client.closed().await, "amqp:invalid-field");
         }
     }
+    // Whoever reads the platform's own log hears of it, though these clients never had a place.
+    let lines = emulator.hub().cloud_log(&LogQuery::default());
+    let codes: Vec<_> = lines.iter().map(|line| (line.code, line.client.as_str())).collect();
+    assert_eq!(codes, [(9601, "c"); 3]);
 }
 
 #[tokio::test]
