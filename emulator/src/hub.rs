@@ -1,5 +1,5 @@
-//! The platform, shared: the one lock around its state machine, the clock, and the wake-ups. Every call to the platform
-//! goes through [`Hub::with_state`], which afterwards wakes the connections that got something to write and the timer if the
+//! The platform, shared: the one lock around its state machine, the clock, and the wake-ups. Every call that
+//! changes it goes through [`Hub::with_state`], which afterwards wakes the connections that got something to write and the timer if the
 //! next deadline has moved closer.
 
 mod seat;
@@ -19,7 +19,7 @@ use crate::instances::{DEFAULT_GROUP, InstanceError, Instances};
 use crate::message::Draft;
 use crate::openapi::World;
 use crate::platform::{
-    Audit, ClientKey, CloudLine, ConnectionLine, Counts, Eviction, FateLine, FateSummary, Figures, GroupLimits,
+    Audit, ClientKey, CloudLine, Code, ConnectionLine, Counts, Eviction, FateLine, FateSummary, Figures, GroupLimits,
     LogQuery, Platform, Refusal, Seq, UnknownGroup,
 };
 
@@ -83,7 +83,8 @@ impl From<Eviction> for Failure {
             }
             Eviction::SameClientId => ("amqp:connection:forced", "the client ID has connected again"),
         };
-        Self::named(condition, description)
+        let failure = Self::named(condition, description);
+        if reason == Eviction::Surplus { failure.coded(Code::Surplus) } else { failure }
     }
 }
 

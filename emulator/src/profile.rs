@@ -2,8 +2,8 @@
 //! the platform might give is a value. The defaults are the safest reading: what a client survives under them is what the
 //! documents promise, and no more. A run under other values shows whether a client relies on more than that.
 //!
-//! [`FIELDS`] says of each field which values it has and what is not known; the committed profile files, the
-//! documentation and the tests are made from it.
+//! [`FIELDS`] says of each field which values it has and what is not known; the committed file is made from it, and the tests
+//! hold it against the types.
 
 mod cover;
 mod fields;

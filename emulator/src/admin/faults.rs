@@ -170,12 +170,7 @@ impl FaultRequest {
                 let message = self.message.clone().ok_or("message is missing: the ID of the one to repeat")?;
                 return Ok(Action::Repeat { message });
             }
-            Kind::RefuseNext => {
-                return match self.attempts.unwrap_or(1) {
-                    0 => Err("attempts is 0, must be 1 or more".to_owned()),
-                    attempts => Ok(Action::RefuseNext { attempts }),
-                };
-            }
+            Kind::RefuseNext => return Ok(Action::RefuseNext { attempts: self.attempts.unwrap_or(1) }),
             Kind::FreezeApi => return self.outage().map(Action::FreezeApi),
             Kind::ThrottleApi => return self.outage().map(Action::ThrottleApi),
             Kind::UnavailableApi => return self.outage().map(Action::UnavailableApi),
@@ -311,7 +306,6 @@ mod tests {
             (json!({"action": "corrupt"}), "part is missing"),
             (json!({"action": "corrupt", "part": "all"}), "all"),
             (json!({"action": "repeat"}), "message is missing"),
-            (json!({"action": "refuseNext", "attempts": 0}), "attempts is 0"),
             (json!({"action": "freezeApi"}), "seconds is missing"),
         ] {
             let refused = read(&request).unwrap_err();

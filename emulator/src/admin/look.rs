@@ -11,7 +11,7 @@ use crate::platform::{Audit, LogQuery};
 
 /// How many lines of the log are shown, by default and at most.
 const LINES: usize = 1_000;
-const MAX_LINES: usize = 100_000;
+const MAX_LINES: usize = 10_000;
 
 /// `GET /admin/connections`.
 #[derive(Debug, Deserialize)]

@@ -9,7 +9,7 @@ use sluice_cloud::sign::{ConnectIdentity, UserNameError};
 use crate::accounts::{Accounts, BadKey, Caller, SUBSCRIBE};
 use crate::instances::InstanceError;
 use crate::platform::Refusal;
-use crate::profile::{SurplusClient, Timestamp};
+use crate::profile::{Profile, Timestamp};
 use crate::rules::Rule;
 use crate::terms::Terms;
 
@@ -37,9 +37,9 @@ pub(crate) enum Denied {
 impl Denied {
     /// What SASL says of it. Who is refused is told so and nothing else, unless the group has no place for one more and the
     /// profile would have that known.
-    pub(crate) fn outcome(&self, surplus: SurplusClient) -> SaslCode {
-        match (self, surplus) {
-            (Self::Refused(Refusal::TooManyClients { .. }), SurplusClient::SaslTemporary) => SaslCode::SysTemp,
+    pub(crate) fn outcome(&self, profile: &Profile) -> SaslCode {
+        match self {
+            Self::Refused(refusal) if refusal.is_temporary(profile) => SaslCode::SysTemp,
             _ => SaslCode::Auth,
         }
     }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::config::{AccessKeyEntry, TokenEntry};
     use crate::pattern::Pattern;
-    use crate::profile::Profile;
+    use crate::profile::SurplusClient;
 
     fn accounts() -> Arc<Mutex<Accounts>> {
         let blind = AccessKeyEntry {
@@ -141,10 +141,11 @@ mod tests {
     #[test]
     fn one_too_many_is_temporary_where_the_profile_says_so_and_nobody_else_is() {
         let surplus = Denied::Refused(Refusal::TooManyClients { limit: 64 });
-        assert_eq!(surplus.outcome(SurplusClient::SaslTemporary), SaslCode::SysTemp);
-        assert_eq!(surplus.outcome(SurplusClient::Sasl), SaslCode::Auth);
+        let profile = |surplus_client| Profile { surplus_client, ..Profile::default() };
+        assert_eq!(surplus.outcome(&profile(SurplusClient::SaslTemporary)), SaslCode::SysTemp);
+        assert_eq!(surplus.outcome(&profile(SurplusClient::Sasl)), SaslCode::Auth);
         for denied in [Denied::Refused(Refusal::TooManyAttempts { limit: 100 }), Denied::Signature("testid".into())] {
-            assert_eq!(denied.outcome(SurplusClient::SaslTemporary), SaslCode::Auth);
+            assert_eq!(denied.outcome(&profile(SurplusClient::SaslTemporary)), SaslCode::Auth);
         }
     }
 

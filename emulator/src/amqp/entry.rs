@@ -49,7 +49,7 @@ where
             Ok(Some(admitted))
         }
         Err(reason) => {
-            let outcome = reason.outcome(server.terms.profile.surplus_client);
+            let outcome = reason.outcome(&server.terms.profile);
             info!(%reason, ?outcome, "authentication refused");
             sasl::conclude(stream, outcome).await?;
             stream.shutdown().await?;

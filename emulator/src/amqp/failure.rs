@@ -25,7 +25,7 @@ impl Failure {
     }
 
     /// The same under another code of the platform's.
-    pub(super) fn coded(self, code: Code) -> Self {
+    pub(crate) fn coded(self, code: Code) -> Self {
         Self { code, ..self }
     }
 

@@ -232,6 +232,8 @@ impl Life {
         self.set(device, to);
         let it = &mut self.devices[device as usize];
         let at_ms = now_ms.max(it.told_ms + 1);
+        // One that has never said anything was last heard of when it went.
+        let heard_ms = if heard_ms == 0 { now_ms } else { heard_ms };
         let last_ms = heard_ms.clamp(it.last_ms + 1, at_ms);
         (it.told_ms, it.last_ms) = (at_ms, last_ms);
         StatusChange { device, online: false, at_ms, last_ms, reason }

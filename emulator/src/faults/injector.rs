@@ -70,17 +70,23 @@ impl Injector {
         if let Some(group) = &injection.target.group {
             self.hub.counts(group)?;
         }
-        let (affected, later) = if when.after.is_zero() {
-            let affected = self.strike(&injection)?;
+        let now = when.after.is_zero();
+        let later = if now {
             let left = when.times.map(|times| times.saturating_sub(1));
             let again = when.every.filter(|_| left != Some(0));
-            (affected, again.map(|every| When { after: every, every: Some(every), times: left }))
+            again.map(|every| When { after: every, every: Some(every), times: left })
         } else {
-            (0, Some(when))
+            Some(when)
         };
-        let planned = later.map(|later| self.schedule().add(injection, later, self.now()));
+        // Planned first: what can't be planned does not happen either, so that whoever asks again asks for the first time.
+        let plan = |later| self.schedule().add(injection.clone(), later, u32::from(now), self.now());
+        let id = later.map(plan).transpose()?;
+        let struck = if now { self.strike(&injection) } else { Ok(0) };
+        if let (Err(_), Some(id)) = (&struck, id) {
+            self.cancel(id);
+        }
         self.changed.notify_one();
-        Ok(Injected { affected, id: planned.transpose()? })
+        Ok(Injected { affected: struck?, id })
     }
 
     /// What is planned.

@@ -72,14 +72,21 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// Plans a fault.
-    pub(crate) fn add(&mut self, injection: Injection, when: When, now: Micros) -> Result<FaultId, Full> {
+    /// `happened` says how often it has already.
+    pub(crate) fn add(
+        &mut self,
+        injection: Injection,
+        when: When,
+        happened: u32,
+        now: Micros,
+    ) -> Result<FaultId, Full> {
         if self.planned.len() >= MOST {
             return Err(Full);
         }
         self.last_id += 1;
         let (id, at) = (FaultId(self.last_id), now.after(when.after));
         let left = if when.every.is_some() { when.times } else { Some(1) };
-        self.planned.insert(id, Planned { injection, at, every: when.every, happened: 0, left });
+        self.planned.insert(id, Planned { injection, at, every: when.every, happened, left });
         self.order.insert((at, id));
         Ok(id)
     }
@@ -168,7 +175,7 @@ mod tests {
     fn a_fault_happens_when_and_as_often_as_it_was_said() {
         let mut schedule = Schedule::default();
         let when = When { after: seconds(3), every: Some(seconds(2)), times: Some(2) };
-        let id = schedule.add(injection(1), when, at(10)).unwrap();
+        let id = schedule.add(injection(1), when, 0, at(10)).unwrap();
         assert_eq!(schedule.alarm(), at(13));
         assert!(schedule.due(at(12)).is_empty());
         assert_eq!(schedule.due(at(13)), [(id, injection(1))]);
@@ -183,7 +190,7 @@ mod tests {
     fn what_was_missed_is_not_made_up_for() {
         let mut schedule = Schedule::default();
         let when = When { after: seconds(1), every: Some(seconds(1)), times: None };
-        schedule.add(injection(1), when, at(0)).unwrap();
+        schedule.add(injection(1), when, 0, at(0)).unwrap();
         assert_eq!(schedule.due(at(100)).len(), 1);
         assert_eq!(schedule.alarm(), at(101));
     }
@@ -192,11 +199,11 @@ mod tests {
     fn there_is_room_for_so_much() {
         let mut schedule = Schedule::default();
         for _ in 0..MOST {
-            schedule.add(injection(1), When { after: seconds(1), ..When::NOW }, at(0)).unwrap();
+            schedule.add(injection(1), When { after: seconds(1), ..When::NOW }, 0, at(0)).unwrap();
         }
-        assert_eq!(schedule.add(injection(1), When::NOW, at(0)), Err(Full));
+        assert_eq!(schedule.add(injection(1), When::NOW, 0, at(0)), Err(Full));
         assert!(schedule.cancel(FaultId(1)) && !schedule.cancel(FaultId(1)));
-        assert!(schedule.add(injection(1), When::NOW, at(0)).is_ok());
+        assert!(schedule.add(injection(1), When::NOW, 0, at(0)).is_ok());
         assert_eq!((schedule.clear(), schedule.alarm()), (MOST, Micros::NEVER));
     }
 
@@ -226,7 +233,7 @@ mod tests {
                 match step {
                     Step::Add { after, every, times } => {
                         let when = When { after: seconds(after), every: every.map(seconds), times };
-                        let id = schedule.add(injection(1), when, at(now)).unwrap();
+                        let id = schedule.add(injection(1), when, 0, at(now)).unwrap();
                         let times = if every.is_some() { times.unwrap_or(1_000) } else { 1 };
                         let all = (0..u64::from(times)).map(|n| now + after + n * every.unwrap_or(0));
                         expected.insert(id, all.collect::<Vec<_>>());

@@ -180,6 +180,9 @@ mod tests {
         "AssumeRole",
         "AssumeRoleWithOIDC",
         "Pub",
+        "RRpc",
+        "GetDeviceStatus",
+        "BatchGetDeviceState",
         "Explode",
     ];
     const NAMES: &[&str] = &[
@@ -206,6 +209,16 @@ mod tests {
         "Timestamp",
         "Format",
         "RegionId",
+        "DeviceName",
+        "DeviceName.1",
+        "IotId",
+        "IotId.1",
+        "TopicFullName",
+        "Topic",
+        "MessageContent",
+        "RequestBase64Byte",
+        "Qos",
+        "Timeout",
     ];
     const VALUES: &[&str] = &[
         "",

@@ -141,7 +141,11 @@ impl Link {
     pub(super) fn drain(&mut self) {
         let by = std::mem::take(&mut self.credit);
         self.delivery_count = self.delivery_count.wrapping_add(by);
-        self.outbox.push_back(Outgoing::Drained { by });
+        // Who asks again before having read the answer gets one answer to both: what waits stays bounded.
+        match self.outbox.back_mut() {
+            Some(Outgoing::Drained { by: before }) => *before = before.wrapping_add(by),
+            _ => self.outbox.push_back(Outgoing::Drained { by }),
+        }
     }
 
     /// Whether it can be given one more.

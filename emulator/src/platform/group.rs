@@ -115,6 +115,8 @@ impl Group {
     pub(super) fn retire(&mut self, seq: Seq, depot: &mut Depot, now: Now) {
         let Some(place) = depot.log.get(seq).map(|record| record.place) else { return };
         if self.backlog.remove(seq, place) {
+            // What it may have blocked can go.
+            self.arm(now.mono, depot);
             self.drop_message(seq, Why::TooOld, depot, now);
         }
     }

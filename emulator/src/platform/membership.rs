@@ -28,7 +28,7 @@ impl Group {
             self.evict(*gone, *reason, depot, now);
         }
         if admission.standing == Standing::Surplus {
-            self.note_surplus(&id, "it is beyond the limit, and gets no message", depot, now);
+            self.note_surplus(&id, "it is beyond the limit", depot, now);
         }
         self.clients.push(Client {
             serial,

@@ -239,6 +239,19 @@ fn a_drain_pushes_what_is_there_and_gives_up_the_rest_of_the_credit() {
 }
 
 #[test]
+fn drains_that_nobody_reads_of_wait_as_one() {
+    let mut world = World::new(Limits::default());
+    let client = world.attached("c", 0);
+    for number in 0..1_000 {
+        let credit = Credit { delivery_count: Some(number * 5), link_credit: 5, drain: true };
+        world.platform.grant(client, credit, world.now());
+    }
+    let mut outgoing = Vec::new();
+    world.platform.take_outgoing(client, 10_000, &mut outgoing);
+    assert_eq!(outgoing, [Outgoing::Drained { by: 5_000 }]);
+}
+
+#[test]
 fn the_65th_client_and_the_101st_attempt_in_a_minute_are_refused() {
     let mut world = World::new(Limits::default());
     for index in 0..100 {

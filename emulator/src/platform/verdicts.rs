@@ -96,6 +96,8 @@ impl Group {
         match standing {
             Some((State::Backlog, pushes, place)) if counts && pushes == held.pushes => {
                 self.backlog.remove(held.seq, place);
+                // What it may have blocked can go.
+                self.arm(now.mono, depot);
                 depot.record(held.seq, answered(outcome), Event::SettledLate(outcome), &mut self.clients[index], now);
                 self.conclude(index, held, outcome, depot, now);
             }

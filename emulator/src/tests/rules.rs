@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use fe2o3_amqp_types::definitions::{Handle, Role};
 use fe2o3_amqp_types::performatives::{Close, Detach, Performative, Transfer};
 
-use super::client::{Client, attach, flow, open};
+use super::client::{Client, attach, begin, flow, open};
 use super::{GROUP, draft, emulator, millis, patient};
 use crate::Limits;
 use crate::amqp::encode;
@@ -91,6 +91,9 @@ async fn too_many_sessions_and_reused_handles_are_errors() {
     let mut client = Client::begun(&emulator, "c").await;
     client.send(0, &flow(0, 1)).await;
     assert_eq!(client.closed().await, "amqp:session:unattached-handle");
+    let mut client = Client::begun(&emulator, "c").await;
+    client.send(8, &begin(1)).await;
+    assert_eq!(client.closed().await, "amqp:connection:framing-error", "eight sessions are numbered 0 to 7");
 }
 
 #[tokio::test]

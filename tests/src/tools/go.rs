@@ -40,7 +40,7 @@ pub(super) fn build(module: &Path) -> Result<Command> {
     for name in ["GOOS", "GOARCH", "GOEXPERIMENT"] {
         go.env_remove(name);
     }
-    go.args(["build", "-trimpath"]);
+    go.args(["build", "-trimpath", "-buildvcs=false"]);
     Ok(go)
 }
 

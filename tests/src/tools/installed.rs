@@ -42,7 +42,8 @@ pub(super) fn ensure_all(programs: &[Program]) -> Result<()> {
         if check_all(programs).is_ok() {
             return Ok(());
         }
-        let packages: Vec<_> = programs.iter().map(|program| program.package).collect();
+        let packages: Vec<_> =
+            programs.iter().filter(|program| program.check().is_err()).map(|program| program.package).collect();
         let by_hand = format!("apt-get install --no-install-recommends {}", packages.join(" "));
         if !geteuid().is_root() {
             bail!("{missing:#}; as root: {by_hand}");

@@ -46,7 +46,7 @@ fn class_path() -> Result<OsString> {
     let pins = pins(&source, &["pom.xml", "jars.sha256", "Receiver.java"])?;
     let classes = cache::made("jms-receiver", &pins, |classes| {
         let mut javac = Command::new("javac");
-        javac.arg("-d").arg(classes).arg("-cp").arg(&jars).arg(source.join("Receiver.java"));
+        javac.args(["--release", "11"]).arg("-d").arg(classes).arg("-cp").arg(&jars).arg(source.join("Receiver.java"));
         output_of("javac", &mut javac).map(drop)
     })?;
     Ok(env::join_paths([classes, jars])?)

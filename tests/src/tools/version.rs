@@ -17,8 +17,8 @@ impl Version {
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split('.');
         let major = numbers.next()?.parse().ok()?;
-        // `1.26rc1` is a 1.26.
-        let minor = numbers.next()?;
+        // `1.26rc1` is a 1.26, and `21` a 21.0.
+        let minor = numbers.next().unwrap_or("0");
         let digits = minor.find(|character: char| !character.is_ascii_digit()).unwrap_or(minor.len());
         Some(Self { major, minor: minor[..digits].parse().ok()? })
     }
@@ -46,6 +46,7 @@ mod tests {
         assert_eq!(Version::of("go version go1.27rc1 linux/amd64"), Some(version(1, 27)));
         assert_eq!(Version::of("v18.20.4\n"), Some(version(18, 20)));
         assert_eq!(Version::of("javac 17.0.15"), Some(version(17, 0)));
+        assert_eq!(Version::of("javac 21"), Some(version(21, 0)));
         assert_eq!(Version::of("Apache Maven 3.8.7\nMaven home: /usr/share/maven"), Some(version(3, 8)));
         assert_eq!(Version::of("no version"), None);
     }

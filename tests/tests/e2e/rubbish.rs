@@ -26,7 +26,7 @@ const UNDISTURBED: Duration = Duration::from_secs(5);
 const TERMS: &str = "groups: [DEFAULT_GROUP, vandals]\n\
                      limits: {authDeadline: 3s, connectAttemptsPerMinute: 100000}";
 
-/// Half of a TLS record's header, one that is rubbish behind it, and things that are no TLS at all.
+/// The header of a TLS record with rubbish behind it, and things that are no TLS at all.
 const NO_TLS: [&[u8]; 4] = [
     b"\x16\x03\x01\xff\xff\x01\x02\x03",
     b"GET / HTTP/1.1\r\n\r\n",
@@ -142,22 +142,24 @@ fn scripts() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a frame of six bytes", after(&[0, 0, 0, 6, 2, 0, 0, 0]), framing),
         ("an unknown performative", after(&framed(&[0x00, 0x53, 0x7f, 0x45])), decode),
         ("a list that claims more than there is", after(&framed(&[0x00, 0x53, 0x13, 0xc0, 0xff, 9])), decode),
+        ("a map of odd length", after(&framed(&[0x00, 0x53, 0x13, 0xc0, 5, 1, 0xc1, 2, 1, 0x40])), decode),
         ("lists in lists without end", after(&framed(&[&[0x00, 0x53, 0x10][..], &[0x00; 4_000]].concat())), decode),
         ("a flow before the open", flow(None), "amqp:illegal-state"),
-        ("an attach without a session", [open(), attach()].concat(), "amqp:"),
-        ("a second open", after(&open()), "amqp:"),
-        ("a flow of a link that is none", after(&flow(Some(7))), "amqp:"),
+        ("an attach without a session", [open(), attach()].concat(), framing),
+        ("a second open", after(&open()), "amqp:illegal-state"),
+        ("a flow of a link that is none", after(&flow(Some(7))), "amqp:session:unattached-handle"),
         ("a disposition of everything", after(&disposition(0, u32::MAX)), "amqp:invalid-field"),
     ]
 }
 
 /// Connections that say nothing, or a byte now and then: all are cut off when their time is up.
-fn slow(dialer: &Dialer, rounds: usize, connections: usize) -> usize {
+fn slow(dialer: &Dialer, rounds: usize, connections: usize) {
     for _ in 0..rounds {
         let mut held: Vec<TcpStream> = (0..connections).map(|_| dialer.tcp().unwrap()).collect();
         for byte in [b"\x16", b"\x03", b"\x01"] {
             for tcp in held.iter_mut().step_by(2) {
-                tcp.write_all(byte).unwrap();
+                // It may have been cut off by now.
+                let _ = tcp.write_all(byte);
             }
             thread::sleep(Duration::from_millis(200));
         }
@@ -165,11 +167,10 @@ fn slow(dialer: &Dialer, rounds: usize, connections: usize) -> usize {
             raw_client::ended(tcp).unwrap();
         }
     }
-    rounds * connections
 }
 
 /// What is no TLS is cut off.
-fn without_tls(dialer: &Dialer, connections: usize) -> usize {
+fn without_tls(dialer: &Dialer, connections: usize) {
     for bytes in NO_TLS.iter().cycle().take(connections) {
         let mut tcp = dialer.tcp().unwrap();
         tcp.write_all(bytes).unwrap();
@@ -177,22 +178,20 @@ fn without_tls(dialer: &Dialer, connections: usize) -> usize {
         let _ = tcp.shutdown(Shutdown::Write);
         raw_client::ended(&tcp).unwrap();
     }
-    connections
 }
 
 /// What is no SASL is shown the header of it, and left.
-fn without_sasl(dialer: &Dialer, connections: usize) -> usize {
+fn without_sasl(dialer: &Dialer, connections: usize) {
     for bytes in NO_SASL.iter().cycle().take(connections) {
         let mut client = dialer.tls().unwrap();
         client.send(bytes).unwrap();
         let heard = client.hear_out().unwrap();
         assert!(heard.starts_with(b"AMQP\x03\x01\x00\x00"), "{:?}", heard.escape_ascii());
     }
-    connections
 }
 
 /// Clients that are let in and then misbehave are told why they are closed; wrong passwords are not let in.
-fn let_in(dialer: &Dialer, rounds: usize) -> usize {
+fn let_in(dialer: &Dialer, rounds: usize) {
     for _ in 0..rounds {
         for (what, bytes, condition) in scripts() {
             let mut client = dialer.authenticated(&credentials(ACCESS_KEY_SECRET)).unwrap();
@@ -202,11 +201,10 @@ fn let_in(dialer: &Dialer, rounds: usize) -> usize {
         }
         dialer.authenticated(&credentials("wrong")).unwrap_err();
     }
-    rounds * (scripts().len() + 1)
 }
 
 /// Calls that mean nothing, or that nobody may make: all are refused with a 4xx.
-fn calls(api: &str, calls: usize) -> usize {
+fn calls(api: &str, calls: usize) {
     let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(BOUND)).build();
     let agent = ureq::Agent::from(config);
     let signed = "AccessKeyId=testid&SignatureMethod=HMAC-SHA1&SignatureVersion=1.0&Timestamp=2026-11-20T00%3A00%3A00Z";
@@ -224,7 +222,6 @@ fn calls(api: &str, calls: usize) -> usize {
         let status = answer.unwrap().status();
         assert!(status.is_client_error(), "{status} for {query}");
     }
-    calls
 }
 
 #[test]
@@ -249,8 +246,8 @@ fn a_client_consumes_undisturbed_while_thousands_send_rubbish() {
     let _client = Receiver::start(&options).unwrap();
     admin.wait_for(GROUP, BOUND, |counts| counts.clients == 1).unwrap();
 
-    let (pieces, longest) = thread::scope(|scope| {
-        let senders: [ScopedJoinHandle<'_, usize>; 5] = [
+    let longest = thread::scope(|scope| {
+        let senders: [ScopedJoinHandle<'_, ()>; 5] = [
             scope.spawn(|| slow(&dialer, 2, 250)),
             scope.spawn(|| without_tls(&dialer, 1_000)),
             scope.spawn(|| without_sasl(&dialer, 200)),
@@ -265,11 +262,10 @@ fn a_client_consumes_undisturbed_while_thousands_send_rubbish() {
             admin.wait_for(GROUP, BOUND, |counts| counts.accepted == counts.published).unwrap();
             longest = longest.max(published.elapsed());
         }
-        let pieces: usize = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
-        (pieces, longest)
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        longest
     });
 
-    assert!(pieces > 2_500, "{pieces}");
     assert!(longest < UNDISTURBED, "a message took {longest:?}");
     let counts = admin.group(GROUP).unwrap();
     assert_eq!((counts.pushed, counts.expired, counts.connect_attempts), (counts.published, 0, 1), "{counts:?}");

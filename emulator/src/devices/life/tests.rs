@@ -147,6 +147,15 @@ fn a_device_that_falls_silent_is_missed_a_heartbeat_and_a_half_later() {
 }
 
 #[test]
+fn who_goes_without_ever_having_spoken_was_last_heard_of_then() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut life = Life::new(64, 0, true);
+    let now_ms = 1_800_000_000_000;
+    let change = (0..1_000).find_map(|_| life.status(now_ms, &mut rng).filter(|change| !change.online)).unwrap();
+    assert_eq!((change.at_ms, change.last_ms), (now_ms, now_ms));
+}
+
+#[test]
 fn where_status_is_not_told_there_is_always_somebody_to_speak() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut life = Life::new(2, 0, false);

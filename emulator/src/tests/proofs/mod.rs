@@ -3,7 +3,6 @@
 //! can't fail proves nothing. A rule or a value without a proof is an error.
 
 mod api;
-mod devices;
 mod platform;
 mod wire;
 
@@ -43,7 +42,7 @@ fn ensure(holds: bool, words: impl Into<String>) -> Result<(), String> {
 }
 
 fn proofs() -> impl Iterator<Item = &'static Proof> {
-    [platform::PROOFS, wire::PROOFS, api::PROOFS, devices::PROOFS].into_iter().flatten()
+    [platform::PROOFS, wire::PROOFS, api::PROOFS].into_iter().flatten()
 }
 
 fn under(field: &str, value: &str) -> Terms {
