@@ -193,7 +193,7 @@ impl From<Unable> for Refused {
 pub(super) async fn inject(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
     let request: FaultRequest = read(&body)?;
     let (injection, when) = request.read().map_err(bad)?;
-    let injected = admin.injector.inject(injection, when)?;
+    let injected = admin.injector.inject(&injection, when)?;
     let mut answer = json!({"affected": injected.affected});
     if let Some(id) = injected.id {
         answer["id"] = json!(id);

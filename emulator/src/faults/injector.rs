@@ -66,7 +66,7 @@ impl Injector {
     }
 
     /// Does it now, plans it, or both.
-    pub(crate) fn inject(&self, injection: Injection, when: When) -> Result<Injected, Unable> {
+    pub(crate) fn inject(&self, injection: &Injection, when: When) -> Result<Injected, Unable> {
         if let Some(group) = &injection.target.group {
             self.hub.counts(group)?;
         }
@@ -81,7 +81,7 @@ impl Injector {
         // Planned first: what can't be planned does not happen either, so that whoever asks again asks for the first time.
         let plan = |later| self.schedule().add(injection.clone(), later, u32::from(now), self.now());
         let id = later.map(plan).transpose()?;
-        let struck = if now { self.strike(&injection) } else { Ok(0) };
+        let struck = if now { self.strike(injection) } else { Ok(0) };
         if let (Err(_), Some(id)) = (&struck, id) {
             self.cancel(id);
         }

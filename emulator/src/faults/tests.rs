@@ -56,12 +56,12 @@ impl Scene {
     }
 
     fn inject(&self, action: Action, target: Target) -> Result<usize, Unable> {
-        self.injector.inject(Injection { action, target }, When::NOW).map(|injected| injected.affected)
+        self.injector.inject(&Injection { action, target }, When::NOW).map(|injected| injected.affected)
     }
 
     fn drop_at(&self, when: When) -> Injected {
         let injection = Injection { action: Action::Connections(Fault::Drop), target: Target::default() };
-        self.injector.inject(injection, when).unwrap()
+        self.injector.inject(&injection, when).unwrap()
     }
 }
 
@@ -185,7 +185,7 @@ async fn planned_faults_happen_when_they_are_due() {
 
     // One that can't be any more holds nothing up.
     let injection = Injection { action: Action::Connections(Fault::Drop), target: group("h") };
-    scene.injector.inject(injection, When { after: second, ..When::NOW }).unwrap();
+    scene.injector.inject(&injection, When { after: second, ..When::NOW }).unwrap();
     scene.hub.with_world(|world| world.platform.delete_group("h", world.now)).unwrap();
     scene.drop_at(When { after: 2 * second, ..When::NOW });
     wake.notified().await;

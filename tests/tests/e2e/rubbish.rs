@@ -262,7 +262,9 @@ fn a_client_consumes_undisturbed_while_thousands_send_rubbish() {
             admin.wait_for(GROUP, BOUND, |counts| counts.accepted == counts.published).unwrap();
             longest = longest.max(published.elapsed());
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
         longest
     });
 
