@@ -1,6 +1,6 @@
-//! The platform, shared: the one lock around its state machine, the clock, and the wake-ups. Every call that
-//! changes it goes through [`Hub::with_state`], which afterwards wakes the connections that got something to write and the timer if the
-//! next deadline has moved closer.
+//! The platform, shared: the one lock around its state machine, the clock, and the wake-ups. Every call that changes it goes
+//! through [`Hub::with_state`], which afterwards wakes the connections that got something to write and the timer if the next
+//! deadline has moved closer.
 
 mod seat;
 

@@ -3,8 +3,7 @@
 //!
 //! [`platform`] is the platform itself, a state machine that knows neither sockets nor clocks. Around it are thin edges:
 //! AMQP over TLS for clients, the OpenAPI and STS over HTTPS for operators, an admin API over HTTP for whoever publishes and
-//! looks on. [`Emulator::start`] runs all of
-//! it inside the calling process; the binary does the same and nothing else.
+//! looks on. [`Emulator::start`] runs all of it inside the calling process; the binary does the same and nothing else.
 
 mod accounts;
 mod admin;

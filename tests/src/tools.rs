@@ -6,7 +6,8 @@
 //! starts, and no port is taken. All that is asked of the machine is the `apt-get` and `dpkg-deb` of Debian 12, and the
 //! libraries that these and the essential packages need themselves; every other library comes along. What is unpacked
 //! stays there for the next run, in a directory that is named for what is in it: another list of packages, or another
-//! release, gets another directory. What npm, Maven and Go bring is pinned by hashes and kept there as well. Node and Java
+//! release, gets another directory. What npm, Maven and Go bring is pinned by hashes (Maven's own
+//! plugin by its version alone) and kept there as well. Node and Java
 //! themselves are the machine's; if it has none they are installed, which takes root.
 
 mod cache;
