@@ -147,19 +147,22 @@ impl Hub {
     /// Ticks the platform whenever it is due, for ever.
     pub(crate) async fn run_timer(&self) {
         loop {
-            let due = {
-                let mut state = self.lock();
-                state.platform.tick(self.clock.now());
-                // Before the wake-ups: the timer need not wake itself.
-                state.armed = state.platform.alarm();
-                self.wake(&mut state);
-                state.armed
-            };
+            let due = self.tick();
             tokio::select! {
                 () = sleep_until(self.clock.instant(due)) => {}
                 () = self.timer.notified() => {}
             }
         }
+    }
+
+    /// Does what is due, and returns when the next is.
+    pub(crate) fn tick(&self) -> Micros {
+        let mut state = self.lock();
+        state.platform.tick(self.clock.now());
+        // Before the wake-ups: the timer need not wake itself.
+        state.armed = state.platform.alarm();
+        self.wake(&mut state);
+        state.armed
     }
 
     /// Publishes messages to `group`, and returns their IDs.

@@ -46,7 +46,7 @@ pub use self::config::{
 };
 pub use self::faults::{Fault, FramePart, Reason};
 #[cfg(any(test, feature = "fuzzing"))]
-pub use self::fuzzing::{fuzz_call, fuzz_connection};
+pub use self::fuzzing::{fuzz_calls, fuzz_entry, fuzz_frames};
 pub use self::hub::Hub;
 pub use self::limits::Limits;
 pub use self::message::{BodySection, Draft, DraftId};

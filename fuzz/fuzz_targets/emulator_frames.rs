@@ -1,8 +1,8 @@
-//! Whatever a client sends the emulator, in whatever pieces and at whatever times: no panic. The script's form is that of
-//! `fuzz_connection`.
+//! Whatever clients send the emulator, in whatever pieces and at whatever times: frames in answer, books in order, no panic.
+//! The script's form is that of `fuzz_frames`.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|script: &[u8]| sluice_emulator::fuzz_connection(script));
+fuzz_target!(|script: &[u8]| sluice_emulator::fuzz_frames(script));

@@ -11,9 +11,9 @@ use libfuzzer_sys::fuzz_target;
 use sluice_cloud::secret::SecretString;
 use sluice_cloud::sign::SaslCredentials;
 use sluice_fuzz::amqp::engine::{Engine, Incoming};
-use sluice_fuzz::amqp::params::Params;
 use sluice_fuzz::amqp::fault::Fault;
 use sluice_fuzz::amqp::hot::Outcome;
+use sluice_fuzz::amqp::params::Params;
 
 /// The largest message that the link takes, small enough for a fuzzer to exceed.
 const MAX_MESSAGE_SIZE: u64 = 64;

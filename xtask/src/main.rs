@@ -6,6 +6,7 @@ mod bench;
 mod chart;
 mod crd;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod leash;
 mod proto;
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::Args),
     /// Generate what the Helm chart takes over from the definition of the custom resource and from its own values.
     Chart(chart::Args),
+    /// Give what Sluice reads from its peers to a fuzzer.
+    Fuzz(fuzz::Args),
     /// Run all tests of the workspace.
     Test,
     /// Generate the committed definition of the custom resource from the types of sluice-crds.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Chart(args) => chart::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test => test::run().map(|()| ExitCode::SUCCESS),
         Command::Crd(args) => crd::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Proto(args) => proto::run(&args).map(|()| ExitCode::SUCCESS),

@@ -31,7 +31,13 @@ pub(crate) fn cargo() -> Command {
 /// Calls `cargo build` with `arguments`, its progress on standard error. Returns where the binaries are, by name.
 pub(crate) fn build<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<HashMap<String, PathBuf>> {
     let mut cargo = cargo();
-    cargo.args(["build", "--message-format=json-render-diagnostics"]).args(arguments);
+    cargo.arg("build").args(arguments);
+    built_by(cargo)
+}
+
+/// The same for a `cargo build` that is called otherwise.
+pub(crate) fn built_by(mut cargo: Command) -> Result<HashMap<String, PathBuf>> {
+    cargo.arg("--message-format=json-render-diagnostics");
     let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting cargo build")?;
 
     let mut binaries = HashMap::new();

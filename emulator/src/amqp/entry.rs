@@ -19,14 +19,14 @@ use crate::hub::GroupSeat;
 use crate::platform::Door;
 
 /// A client that has come in.
-pub(super) struct Admitted {
-    pub(super) seat: GroupSeat,
+pub(crate) struct Admitted {
+    pub(crate) seat: GroupSeat,
     /// When its security token expires.
-    pub(super) until: Micros,
+    pub(crate) until: Micros,
 }
 
 /// The SASL layer, up to its outcome. `None` when the client was refused.
-pub(super) async fn enter<S>(
+pub(crate) async fn enter<S>(
     stream: &mut S,
     input: &mut BytesMut,
     peer: SocketAddr,

@@ -19,6 +19,8 @@ mod session;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::connection::Connection;
 pub(crate) use self::corruption::Corruption;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::entry::enter;
 pub(crate) use self::failure::Failure;
 pub(crate) use self::hindrance::Hindrance;
 pub(crate) use self::seat::{Order, Seat};

@@ -8,24 +8,19 @@ use serde_json::Value;
 use sluice_cloud::rpc::{self, Params, acs3};
 use sluice_cloud::secret::SecretString;
 
+use super::setting::{ACCOUNT, KEY, SECRET, hub, key};
 use crate::accounts::Accounts;
-use crate::clock::{Clock, Micros, Now};
-use crate::config::{AccessKeyEntry, OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts, TrustEntry};
-use crate::hub::Hub;
-use crate::instances::{Instances, Quotas, Setup};
+use crate::clock::{Micros, Now};
+use crate::config::{OpenApi, ProviderEntry, RoleEntry, ServiceAccountEntry, Sts, TrustEntry};
+use crate::devices::{Devices, Plan, SharedRegistry};
 use crate::openapi::{Received, Service};
 use crate::pattern::Pattern;
-use crate::platform::Platform;
-use crate::rules::Rules;
 use crate::terms::Terms;
 
 /// Calls in one input, at most.
 const CALLS: usize = 16;
 /// The largest part of an input that is one call.
 const LARGEST: usize = 64 * 1024;
-const ACCOUNT: &str = "1";
-const KEY: &str = "testid";
-const SECRET: &str = "testsecret";
 const ROLE: &str = "acs:ram::1:role/r";
 const PROVIDER: &str = "acs:ram::1:oidc-provider/p";
 const PROVIDER_KEYS: &str = include_str!("../openapi/oidc/test-key.pub.pem");
@@ -39,7 +34,7 @@ const START_US: u64 = 1_800_000_000_000_000;
 ///
 /// # Panics
 /// When an answer is none: that is a bug.
-pub fn fuzz_call(request: &[u8]) {
+pub fn fuzz_calls(request: &[u8]) {
     let service = service();
     for (n, part) in request.split(|byte| *byte == 0).take(CALLS).enumerate() {
         let us = n as u64 * 300_000;
@@ -57,11 +52,7 @@ pub fn fuzz_call(request: &[u8]) {
 
 fn service() -> Service {
     let terms = Arc::new(Terms::default());
-    let setup = Setup { id: "i".into(), account: ACCOUNT.into(), groups: vec!["g".into()], products: Vec::new() };
-    let quotas =
-        Quotas { groups_per_product: 2, products_per_group: 2, groups_per_account: 4, rules: Rules::default() };
-    let instances = Instances::new(vec![setup], quotas, 1, START_US / 1_000);
-    let hub = Arc::new(Hub::new(Clock::start(), Platform::new(Arc::clone(&terms), [], 0, 1), instances));
+    let hub = hub(&terms, START_US / 1_000);
     let subject = ServiceAccountEntry { provider: PROVIDER.into(), subject: Pattern::new("*") };
     let role = RoleEntry {
         arn: ROLE.into(),
@@ -76,8 +67,11 @@ fn service() -> Service {
         keys_file: None,
         keys: Some(PROVIDER_KEYS.into()),
     };
-    let accounts = Accounts::new(ACCOUNT, &[AccessKeyEntry::new(KEY, SECRET)], &[], vec![role], vec![provider]);
-    Service::new(hub, Arc::new(Mutex::new(accounts)), terms, OpenApi::default(), Sts::default())
+    let accounts = Accounts::new(ACCOUNT, &[key()], &[], vec![role], vec![provider]);
+    let devices = SharedRegistry::default();
+    Devices::new(&Plan::new("pk", 0, 2, 1), Arc::clone(&devices));
+    let service = Service::new(hub, Arc::new(Mutex::new(accounts)), terms, OpenApi::default(), Sts::default());
+    service.reaching(devices)
 }
 
 /// How a call is to be signed.
@@ -268,12 +262,12 @@ mod tests {
     proptest! {
         #[test]
         fn rubbish_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            fuzz_call(&bytes);
+            fuzz_calls(&bytes);
         }
 
         #[test]
         fn so_is_what_is_nearly_right(calls in prop::collection::vec(nearly(), 1..8)) {
-            fuzz_call(&calls.join(&0));
+            fuzz_calls(&calls.join(&0));
         }
     }
 
