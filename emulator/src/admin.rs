@@ -10,25 +10,34 @@ mod request;
 
 use std::sync::{Arc, Mutex};
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection};
-use axum::http::StatusCode;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::QueryRejection};
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tracing::debug;
 
 use self::request::{FatesQuery, LimitsRequest, PublishRequest};
 use crate::accounts::Accounts;
 use crate::faults::Injector;
 use crate::generator::Generator;
+use crate::http::{self, SILENCE};
 use crate::hub::Hub;
 use crate::openapi::Service;
 use crate::platform::{Counts, FateLine, GroupLimits, UnknownGroup};
+use crate::sockets;
 
 /// The largest request that is read.
 const MAX_BODY: usize = 64 * 1024 * 1024;
+/// The longest refusal of axum's that is passed on.
+const MAX_WORDS: usize = 4096;
 
 /// What the handlers work on.
 #[derive(Debug)]
@@ -93,16 +102,36 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
             Refused(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method".to_owned())
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(tidy))
         .with_state(admin)
 }
 
 /// Serves the API until `stop` completes.
-pub(crate) async fn serve(
-    listener: tokio::net::TcpListener,
-    admin: Arc<Admin>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await
+pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<Output = ()>) {
+    let router = router(admin);
+    sockets::accept(listener, "the admin API", stop, |socket, peer| {
+        let service = TowerToHyperService::new(router.clone());
+        async move {
+            if let Err(error) = http::serve(http::read_by_its_peer(socket), service).await {
+                debug!(%peer, %error, "admin connection ended");
+            }
+        }
+    })
+    .await;
+}
+
+/// Has every request answered in time, and every refusal be JSON, whoever it comes from.
+async fn tidy(request: Request, next: Next) -> Response {
+    let Ok(response) = timeout(SILENCE, next.run(request)).await else {
+        return Refused(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time".to_owned()).into_response();
+    };
+    let said = response.headers().get(CONTENT_TYPE).and_then(|of| of.to_str().ok()).unwrap_or_default();
+    if !response.status().is_client_error() || said.starts_with("application/json") {
+        return response;
+    }
+    let status = response.status();
+    let words = to_bytes(response.into_body(), MAX_WORDS).await.unwrap_or_default();
+    Refused(status, String::from_utf8_lossy(&words).into_owned()).into_response()
 }
 
 async fn publish(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
@@ -112,7 +141,7 @@ async fn publish(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refus
     // The ID of a message that nobody has subscribed to is null.
     let ids = match group {
         Some(group) => json!(admin.hub.publish(&group, &drafts)?),
-        None => json!(admin.hub.publish_by_topic(&drafts)?),
+        None => json!(admin.hub.publish_by_topic(&drafts)),
     };
     Ok(Json(json!({"messageIds": ids})))
 }

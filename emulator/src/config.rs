@@ -75,7 +75,7 @@ pub struct InstanceEntry {
     /// The account it belongs to; [`Config::account_id`] when left out.
     #[serde(default)]
     pub account: Option<String>,
-    /// Its groups; `DEFAULT_GROUP` alone when left out.
+    /// Its groups besides `DEFAULT_GROUP`, which every instance has.
     #[serde(default = "default_groups")]
     pub groups: Vec<String>,
     /// Its products; any product key is one when there are none here.

@@ -138,16 +138,16 @@ async fn speak(hub: Arc<Hub>, mut devices: Devices, plan: Plan, counts: Arc<Coun
         let missing = plan.due(elapsed).saturating_sub(published);
         let now = clock.now().unix_us;
         drafts.extend((0..missing.min(MOST_AT_ONCE)).map(|_| devices.next(now)));
-        let published_to = match &plan.group {
-            _ if drafts.is_empty() => Ok(()),
-            Some(group) => hub.publish(group, &drafts).map(|_| ()),
-            None => hub.publish_by_topic(&drafts).map(|_| ()),
+        let ids = match &plan.group {
+            _ if drafts.is_empty() => 0,
+            Some(group) => match hub.publish(group, &drafts) {
+                Ok(ids) => ids.len(),
+                Err(error) => return warn!(%error, "the devices stop"),
+            },
+            None => hub.publish_by_topic(&drafts).len(),
         };
-        if published_to.is_err() {
-            return;
-        }
-        published += drafts.len() as u64;
-        let behind = missing - drafts.len() as u64;
+        published += ids as u64;
+        let behind = missing - ids as u64;
         drafts.clear();
         counts.published.store(published, Ordering::Relaxed);
         counts.behind.store(behind, Ordering::Relaxed);

@@ -15,7 +15,7 @@ pub(crate) use self::seat::GroupSeat;
 use crate::amqp::{Failure, Order};
 use crate::clock::{Clock, Micros, Now};
 use crate::faults::{Fault, Target};
-use crate::instances::{DEFAULT_GROUP, InstanceError, Instances};
+use crate::instances::{InstanceError, Instances};
 use crate::message::Draft;
 use crate::openapi::World;
 use crate::platform::{
@@ -172,17 +172,12 @@ impl Hub {
 
     /// Publishes messages as devices do: each goes to the groups that its product's subscription names for its kind, or to
     /// the default group if the product has no subscription. The ID of a message that nobody has subscribed to is `None`.
-    pub fn publish_by_topic(&self, drafts: &[Draft]) -> Result<Vec<Option<String>>, UnknownGroup> {
+    pub fn publish_by_topic(&self, drafts: &[Draft]) -> Vec<Option<String>> {
         self.with_state(|State { platform, instances, .. }, now| {
-            if !instances.has_subscriptions() {
-                let ids = platform.publish(DEFAULT_GROUP, drafts, now)?;
-                return Ok(ids.into_iter().map(Some).collect());
+            if let Some(ids) = instances.only_route().and_then(|group| platform.publish(group, drafts, now).ok()) {
+                return ids.into_iter().map(Some).collect();
             }
-            let publish = |draft: &Draft| match instances.route(&draft.topic) {
-                Some(groups) => Ok(platform.publish_to(&groups, draft, now)),
-                None => Ok(platform.publish(DEFAULT_GROUP, std::slice::from_ref(draft), now)?.pop()),
-            };
-            drafts.iter().map(publish).collect()
+            drafts.iter().map(|draft| platform.publish_to(&instances.route(&draft.topic), draft, now)).collect()
         })
     }
 

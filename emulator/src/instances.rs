@@ -37,7 +37,7 @@ pub(crate) struct Setup {
     pub(crate) id: String,
     /// The account it belongs to.
     pub(crate) account: String,
-    /// Its groups, by ID.
+    /// Its groups, by ID, besides [`DEFAULT_GROUP`].
     pub(crate) groups: Vec<String>,
     /// Its products; any product key is one when this is empty.
     pub(crate) products: Vec<String>,
@@ -71,7 +71,7 @@ impl Instances {
             id: setup.id,
             account: setup.account,
             products: setup.products.into_iter().collect(),
-            groups: setup.groups.into_iter().map(entry).collect(),
+            groups: setup.groups.into_iter().chain([DEFAULT_GROUP.to_owned()]).map(entry).collect(),
             subscriptions: BTreeMap::new(),
         });
         Self { list: list.collect(), quotas, rng: SmallRng::seed_from_u64(seed) }
@@ -314,9 +314,9 @@ impl Instances {
         self.quotas.check_products_of_group(others + 1)
     }
 
-    /// Whether any product is subscribed to at all.
-    pub(crate) fn has_subscriptions(&self) -> bool {
-        self.list.iter().any(|instance| !instance.subscriptions.is_empty())
+    /// Where every message goes, as long as that is so: no product is subscribed to, and there is one instance.
+    pub(crate) fn only_route(&self) -> Option<&'static str> {
+        matches!(&self.list[..], [only] if only.subscriptions.is_empty()).then_some(DEFAULT_GROUP)
     }
 
     /// Every subscription: instance ID, product, type.
@@ -327,11 +327,12 @@ impl Instances {
         })
     }
 
-    /// The addresses of the groups that a message under this topic is pushed to. `None` when its product has no AMQP
-    /// subscription at all: then the emulator pushes it to the default group, so that the quick start needs no OpenAPI.
-    pub(crate) fn route(&self, topic: &str) -> Option<Vec<String>> {
+    /// The addresses of the groups that a message under this topic is pushed to. A product without an AMQP subscription has
+    /// the default group of its instance for one, so that the quick start needs no `OpenAPI`; that is the first instance if
+    /// no other names the product.
+    pub(crate) fn route(&self, topic: &str) -> Vec<String> {
         let parsed = topic::parse(topic);
-        let product = parsed.product_key.or_else(|| topic.split('/').nth(1))?;
+        let product = parsed.product_key.or_else(|| topic.split('/').nth(1)).unwrap_or_default();
         let flag = Flag::of(parsed.kind);
         let key = (product.to_owned(), Channel::Amqp);
         let mut route = None;
@@ -342,7 +343,8 @@ impl Instances {
                 addresses.extend(subscription.groups.iter().map(|id| self.address(InstanceKey(index), id)));
             }
         }
-        route
+        let home = || self.list.iter().position(|instance| instance.products.contains(product)).unwrap_or_default();
+        route.unwrap_or_else(|| vec![self.address(InstanceKey(home()), DEFAULT_GROUP)])
     }
 }
 

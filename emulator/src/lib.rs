@@ -16,6 +16,7 @@ mod faults;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod generator;
+mod http;
 mod hub;
 mod instances;
 mod limits;
@@ -25,6 +26,7 @@ mod pattern;
 pub mod platform;
 mod profile;
 mod rules;
+mod sockets;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -106,7 +108,7 @@ pub struct Emulator {
     faults: JoinHandle<()>,
     amqp: JoinHandle<()>,
     api: JoinHandle<()>,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
 }
 
 impl Emulator {

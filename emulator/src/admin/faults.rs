@@ -13,6 +13,9 @@ use super::{Refused, Shared, bad, read};
 use crate::faults::{Action, Fault, FaultId, FramePart, Injection, Outage, Reason, SHORTEST, Target, Unable, When};
 use crate::openapi::Product;
 
+/// The longest condition: it has to fit into the smallest frame, beside words.
+const MAX_CONDITION: usize = 100;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Kind {
@@ -135,8 +138,9 @@ impl FaultRequest {
             };
         }
         let condition = self.condition.clone().unwrap_or_else(|| condition.to_owned());
-        if condition.is_empty() || !condition.is_ascii() {
-            return Err(format!("condition is {condition:?}, must be an AMQP symbol: ASCII, not empty"));
+        if !(1..=MAX_CONDITION).contains(&condition.len()) || !condition.is_ascii() {
+            let words = format!("must be an AMQP symbol: ASCII, 1 to {MAX_CONDITION} bytes");
+            return Err(format!("condition is {condition:?}, {words}"));
         }
         let description = self.description.clone().unwrap_or_else(|| "injected by the admin".to_owned());
         Ok(Some(Reason { condition, description }))
@@ -300,6 +304,7 @@ mod tests {
             (json!({"action": "close", "bare": true, "description": "x"}), "says no reason"),
             (json!({"action": "close", "condition": ""}), "condition"),
             (json!({"action": "close", "condition": "\u{fc}"}), "condition"),
+            (json!({"action": "close", "condition": "x".repeat(101)}), "1 to 100 bytes"),
             (json!({"action": "stopReading"}), "seconds is missing"),
             (json!({"action": "stopReading", "seconds": -1}), "must be 0 or more"),
             (json!({"action": "delay", "seconds": 1}), "delaySeconds is missing"),

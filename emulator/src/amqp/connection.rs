@@ -42,6 +42,8 @@ const HIGH_WATER: usize = 256 * 1024;
 const OUT_BOUND: usize = 1024 * 1024;
 /// How many deliveries are fetched from the platform at a time.
 const FETCH: usize = 256;
+/// What a Close takes besides its description, at most.
+const BESIDE_WORDS: usize = 200;
 /// How long the client may take to answer a close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -275,16 +277,28 @@ impl<S: Seat> Connection<S> {
         Ok(())
     }
 
+    /// Writes a frame, if the client takes one of its size.
     fn put(&mut self, channel: u16, body: &impl Serialize) -> Result<(), Failure> {
+        self.put_within(self.max_frame, channel, body)
+    }
+
+    fn put_within(&mut self, max_frame: usize, channel: u16, body: &impl Serialize) -> Result<(), Failure> {
         let start = self.out.len();
         encode::put(&mut self.out, Kind::Amqp, channel, body)?;
+        let size = self.out.len() - start;
+        if size > max_frame {
+            self.out.truncate(start);
+            let words = format!("an answer of {size} bytes is due, and the client takes {max_frame}");
+            return Err(Failure::new(AmqpError::FrameSizeTooSmall, words));
+        }
         spoil(&mut self.corruption, &mut self.out, start);
         Ok(())
     }
 
-    /// What is said of `failure`.
+    /// What is said of `failure`, short enough for a frame.
     fn words(&self, failure: Option<Failure>) -> Option<Error> {
-        failure::words(failure, self.terms.profile.closing_words)
+        let room = self.max_frame - BESIDE_WORDS;
+        failure::words(failure.map(|it| it.within(room)), self.terms.profile.closing_words)
     }
 
     /// Closes the connection with an error, and waits a little for the client to close its side.

@@ -29,6 +29,12 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// The same with no more than the first `room` bytes of its description.
+    pub(super) fn within(mut self, room: usize) -> Self {
+        self.description.truncate(self.description.floor_char_boundary(room));
+        self
+    }
+
     pub(super) fn code(&self) -> Code {
         self.code
     }

@@ -4,17 +4,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tracing::{Instrument as _, debug, info, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span};
 
 use super::connection::Connection;
 use super::entry::{self, Admitted};
@@ -24,6 +22,7 @@ use crate::accounts::Accounts;
 use crate::faults::{Fault, Reason};
 use crate::hub::Hub;
 use crate::rules::Rule;
+use crate::sockets;
 use crate::terms::Terms;
 
 /// How much is read from the socket at a time, at least.
@@ -32,8 +31,6 @@ const READ: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long all of them together may take when the emulator shuts down.
 const SHUTDOWN: Duration = Duration::from_secs(3);
-/// The pause after a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every connection needs.
 pub(crate) struct Server {
@@ -45,30 +42,10 @@ pub(crate) struct Server {
 
 /// Takes connections until `stop` completes; then closes them in good order, as far as their clients let it.
 pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>) {
-    let mut stop = pin!(stop);
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => {
-                    let span = info_span!("connection", %peer);
-                    connections.spawn(serve(socket, peer, Arc::clone(&server)).instrument(span));
-                }
-                // Out of file descriptors, say: the connections that are there must go on.
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    warn!(%error, "a connection's task failed");
-                }
-            }
-        }
-    }
-    drop(listener);
+    let mut connections = sockets::accept(listener, "AMQP", stop, |socket, peer| {
+        serve(socket, peer, Arc::clone(&server)).instrument(info_span!("connection", %peer))
+    })
+    .await;
     let reason =
         Reason { condition: "amqp:connection:forced".to_owned(), description: "the server shuts down".to_owned() };
     let close = Fault::Close { reason: Some(reason) };

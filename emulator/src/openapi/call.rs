@@ -34,9 +34,10 @@ impl Received {
 
     /// The format to answer in, as far as it can be told; for calls of which nothing else can.
     pub(super) fn format(&self) -> Format {
-        let query = Params::parse(&self.query).unwrap_or_default();
-        let form = str::from_utf8(&self.body).ok().and_then(|body| Params::parse(body).ok()).unwrap_or_default();
-        let asked = query.get("Format").or_else(|| form.get("Format")).and_then(Format::parse);
+        // Looked for by itself: what stands beside it may be why the call is refused.
+        let body = str::from_utf8(&self.body).unwrap_or_default();
+        let parts = self.query.split('&').chain(body.split('&'));
+        let asked = parts.filter_map(|part| part.strip_prefix("Format=")).find_map(Format::parse);
         // The newer signature's callers say `accept: application/json`, and mean JSON when they say nothing.
         let newer = self.header("x-acs-action").is_some();
         let xml = self.header("accept").is_some_and(|accept| accept.contains("xml"));
@@ -65,7 +66,8 @@ impl Call {
         let query = Params::parse(&received.query).map_err(|error| unreadable(error.to_string()))?;
         let mut params = query.clone();
         // A body is a form, whatever its type is said to be, unless it is said to be something that it can't be read as.
-        let form = received.header("content-type").is_none_or(|of| of.starts_with("application/x-www-form-urlencoded"));
+        let is_form = |of: &str| of.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
+        let form = received.header("content-type").is_none_or(is_form);
         if form && !received.body.is_empty() {
             let body = str::from_utf8(&received.body).map_err(|error| unreadable(format!("The body: {error}.")))?;
             params.read(body).map_err(|error| unreadable(error.to_string()))?;

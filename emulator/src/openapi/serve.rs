@@ -1,35 +1,25 @@
-//! The gateway's sockets: HTTP/1.1 with TLS and without on one port, told apart by the first byte. Connections that say
-//! nothing are closed after a while, and none of them holds up another.
+//! The gateway's sockets: HTTP with TLS and without on one port, told apart by the first byte.
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::answer::Refusal;
 use super::{Received, Reply, Service};
+use crate::http::{self, SILENCE};
+use crate::sockets;
 
-/// How long a connection may be silent before and between requests, and how long one may take to arrive.
-const SILENCE: Duration = Duration::from_mins(1);
-/// The pause after a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The largest head of a request.
-const MAX_HEAD: usize = 64 * 1024;
 /// What the first byte of a TLS connection is: a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
 
@@ -40,33 +30,15 @@ pub(crate) async fn accept(
     service: Arc<Service>,
     stop: impl Future<Output = ()>,
 ) {
-    let mut stop = pin!(stop);
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => {
-                    let (tls, service) = (tls.clone(), Arc::clone(&service));
-                    connections.spawn(async move {
-                        if let Err(error) = connection(socket, &tls, service).await {
-                            debug!(%peer, %error, "API connection ended");
-                        }
-                    });
-                }
-                // Out of file descriptors, say: the connections that are there must go on.
-                Err(error) => {
-                    warn!(%error, "an API connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    warn!(%error, "an API connection's task failed");
-                }
+    sockets::accept(listener, "the OpenAPI", stop, |socket, peer| {
+        let (tls, service) = (tls.clone(), Arc::clone(&service));
+        async move {
+            if let Err(error) = connection(socket, &tls, service).await {
+                debug!(%peer, %error, "API connection ended");
             }
         }
-    }
+    })
+    .await;
 }
 
 fn too_slow() -> io::Error {
@@ -79,25 +51,17 @@ async fn connection(socket: TcpStream, tls: &TlsAcceptor, service: Arc<Service>)
     if timeout(SILENCE, socket.peek(&mut first)).await.map_err(|_| too_slow())?? == 0 {
         return Ok(());
     }
-    if first[0] == HANDSHAKE {
-        let stream = timeout(SILENCE, tls.accept(socket)).await.map_err(|_| too_slow())??;
-        http(stream, service).await
-    } else {
-        http(socket, service).await
-    }
-}
-
-async fn http<S>(stream: S, service: Arc<Service>) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
     let answer = service_fn(move |request| {
         let service = Arc::clone(&service);
         async move { answer(request, &service).await.map(response) }
     });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_header_size(MAX_HEAD);
-    server.serve_connection(TokioIo::new(stream), answer).await.map_err(io::Error::other)
+    let socket = http::read_by_its_peer(socket);
+    if first[0] == HANDSHAKE {
+        let stream = timeout(SILENCE, tls.accept(socket)).await.map_err(|_| too_slow())??;
+        http::serve(stream, answer).await
+    } else {
+        http::serve(socket, answer).await
+    }
 }
 
 /// The gateway was frozen for longer than a connection may be silent.
@@ -169,6 +133,8 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::tests::{service, status};
     use super::super::{ApiFault, Product};
     use super::*;

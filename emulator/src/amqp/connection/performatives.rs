@@ -96,7 +96,8 @@ impl<S: Seat> Connection<S> {
             desired_capabilities: None,
             properties: Some(properties),
         };
-        self.put(0, &open)
+        // As large as the profile would have it: some servers' are over the 512 bytes that are agreed on until then.
+        self.put_within(usize::MAX, 0, &open)
     }
 
     fn on_open(&mut self, open: &Open, now: Micros) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use fe2o3_amqp_types::definitions::{Handle, Role};
 use fe2o3_amqp_types::messaging::{Accepted, DeliveryState};
-use fe2o3_amqp_types::performatives::{Attach, Close, Detach, End, Flow, Performative};
+use fe2o3_amqp_types::performatives::{Attach, Close, Detach, End, Flow, Open, Performative};
 
 use super::*;
 use crate::amqp::{Hindrance, Order};
@@ -340,4 +340,22 @@ fn a_client_that_takes_smaller_messages_is_told_which_one_is_too_large() {
     peer.said();
     peer.pushes(1, b"four");
     assert_eq!(peer.said(), ["detach amqp:link:message-size-exceeded"]);
+}
+
+#[test]
+fn nothing_is_written_that_is_larger_than_the_client_takes() {
+    let small = Open { max_frame_size: 512.into(), ..open(60_000) };
+    let mut peer = authenticated();
+    peer.hears(&small);
+    peer.hears(&begin(100));
+    assert_eq!(peer.said(), ["open", "begin"]);
+    peer.hears(&Attach { name: "n".repeat(3_000), ..attach(0, Role::Receiver) });
+    assert_eq!(peer.said(), ["close amqp:frame-size-too-small"]);
+
+    let mut peer = authenticated();
+    peer.hears(&small);
+    peer.said();
+    peer.ordered(Order::Close(Some(Failure::named(&"c".repeat(100), "\u{fc}".repeat(1_000)))));
+    let frames = peer.frames();
+    assert!(matches!(&frames[..], [Ok((0, body))] if body.len() <= 512 - 8), "{frames:?}");
 }

@@ -69,10 +69,15 @@ fn enter(
     world: &mut World<'_>,
 ) -> Result<crate::instances::InstanceKey, Stopped> {
     let instance = admit(name, caller, params, world)?;
-    if let Some(product) = params.get("ProductKey").filter(|key| !key.is_empty()) {
+    if let Some(product) = product_key(params) {
         world.instances.check_product(instance, product)?;
     }
     Ok(instance)
+}
+
+/// The product key. The vendor's example of `BatchGetDeviceState` calls it `productKey`.
+fn product_key(params: &Params) -> Option<&str> {
+    params.get("ProductKey").or_else(|| params.get("productKey")).filter(|key| !key.is_empty())
 }
 
 fn no_device() -> Stopped {
@@ -159,7 +164,9 @@ fn statuses(request: &Request<'_>, registry: &mut Registry) -> Done {
         Ok(json!({"Status": status.as_str(), "DeviceName": device}))
     };
     let lines: Result<Vec<Value>, Stopped> = if ids.is_empty() {
-        let product = request.required("ProductKey")?;
+        let Some(product) = product_key(request.params) else {
+            return Err(Stopped::Refused(Refusal::missing("ProductKey")));
+        };
         names.iter().map(|device| line(product, device)).collect()
     } else {
         let found = ids.iter().map(|id| registry.find(id).ok_or_else(no_device));

@@ -1,6 +1,6 @@
 //! Subscriptions: of a product and a type, with flags and groups.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::{Fields, Request, Stopped, World, failed, fields};
 use crate::config::Unsubscribed;
@@ -18,6 +18,21 @@ fn group_ids(request: &Request<'_>) -> Vec<String> {
     numbered.filter(|id| !id.is_empty()).map(str::to_owned).collect()
 }
 
+/// `MnsConfiguration` as it was given, if it is of the documented form. Whether its queue is there is nobody's to say here.
+fn mns(request: &Request<'_>) -> Result<String, Stopped> {
+    let text = request.params.get("MnsConfiguration").unwrap_or_default();
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let given: Value = serde_json::from_str(text).unwrap_or_default();
+    let parts = [&given["themeName"], &given["regionName"], &given["role"]["roleArn"], &given["role"]["roleName"]];
+    if parts.iter().any(|part| part.as_str().is_none_or(str::is_empty)) {
+        let words = "MnsConfiguration must be JSON: {themeName, regionName, role: {roleArn, roleName}}.";
+        return Err(failed("iot.common.InvalidFormattedParameter", words));
+    }
+    Ok(text.to_owned())
+}
+
 fn set(request: &Request<'_>, world: &mut World<'_>, new: bool) -> Fields {
     let (product, channel) = (request.required("ProductKey")?, channel(request)?);
     let mut flags = Vec::new();
@@ -28,7 +43,7 @@ fn set(request: &Request<'_>, world: &mut World<'_>, new: bool) -> Fields {
     }
     let (groups, mns) = match channel {
         Channel::Amqp => (group_ids(request), String::new()),
-        Channel::Mns => (Vec::new(), request.params.get("MnsConfiguration").unwrap_or_default().to_owned()),
+        Channel::Mns => (Vec::new(), mns(request)?),
     };
     let subscription = Subscription { flags: flags.into_iter().collect(), groups, mns };
     world.instances.subscribe(request.instance, product, channel, subscription, new)?;

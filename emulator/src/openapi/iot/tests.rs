@@ -7,7 +7,7 @@ use super::*;
 use crate::accounts::Accounts;
 use crate::clock::Micros;
 use crate::config::AccessKeyEntry;
-use crate::instances::{Quotas, Setup};
+use crate::instances::{DEFAULT_GROUP, Quotas, Setup};
 use crate::message::Draft;
 use crate::pattern::Pattern;
 use crate::platform::{ClientKey, Credit, Eviction, Outcome};
@@ -293,12 +293,16 @@ fn a_product_without_a_subscription_may_have_an_empty_one() {
 fn a_subscription_of_the_message_service_is_kept_apart() {
     let mut cloud = Cloud::new();
     let mns = "&ProductKey=a1&Type=MNS";
-    let create = format!("Action=CreateSubscribeRelation{mns}&DeviceDataFlag=true&MnsConfiguration=%7B%7D");
-    assert_eq!(cloud.ask(&create), done());
+    let queue = r#"{"themeName":"t","regionName":"cn-shanghai","role":{"roleArn":"acs:ram::1:role/r","roleName":"r"}}"#;
+    let create = format!("Action=CreateSubscribeRelation{mns}&DeviceDataFlag=true&MnsConfiguration=");
+    for wrong in ["{}", "queue", &queue.replace("roleArn", "arn"), &queue.replace("\"t\"", "1")] {
+        assert_eq!(cloud.fails(&format!("{create}{wrong}")), "iot.common.InvalidFormattedParameter", "{wrong}");
+    }
+    assert_eq!(cloud.ask(&format!("{create}{queue}")), done());
     let shown = cloud.ask(&format!("Action=QuerySubscribeRelation{mns}"));
-    assert_eq!((&shown["MnsConfiguration"], &shown["ConsumerGroupIds"]), (&json!("{}"), &Value::Null));
+    assert_eq!((&shown["MnsConfiguration"], &shown["ConsumerGroupIds"]), (&json!(queue), &Value::Null));
     assert_eq!(shown["OtaJobFlag"], Value::Null);
-    assert_eq!(cloud.instances.route("/a1/dn/user/get"), None);
+    assert_eq!(cloud.instances.route("/a1/dn/user/get"), [DEFAULT_GROUP], "to no queue of AMQP");
     let code = cloud.fails("Action=QuerySubscribeRelation&ProductKey=a1&Type=SMS");
     assert_eq!(code, "iot.common.InvalidFormattedParameter");
 }

@@ -38,8 +38,8 @@ fn make_and_delete(groups: u64) {
     assert_eq!((calls.len(), rates.len()), (2, 1));
     assert!(calls.iter().all(|line| line.tally.succeeded == groups && line.tally.refused == 0));
     service.hub.with_world(|world| {
-        assert_eq!(world.instances.addresses(), ["g"]);
-        assert_eq!(world.platform.all_figures(Micros::default()).count(), 1);
+        assert_eq!(world.instances.addresses(), ["DEFAULT_GROUP", "g"]);
+        assert_eq!(world.platform.all_figures(Micros::default()).count(), 2);
         assert!(world.shown.is_empty());
     });
 }
