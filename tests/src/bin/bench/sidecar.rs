@@ -165,8 +165,6 @@ fn measure(case: Case, arguments: &Arguments) -> Result<Figures> {
     let latencies_from = application.as_ref().map_or(0, Application::samples);
     let (begun, usage, settled) = (Instant::now(), Usage::of(pid)?, source.settled());
     std::thread::sleep(Duration::from_secs(arguments.options.seconds));
-    let (elapsed, used, settled_then) = (begun.elapsed(), Usage::of(pid)?, source.settled());
-    let messages = settled_then - settled;
     if let Some(status) = measured.0.try_wait()? {
         bail!("the measured process ended in mid-run: {status}");
     }
@@ -174,6 +172,8 @@ fn measure(case: Case, arguments: &Arguments) -> Result<Figures> {
     if let Some(application) = &application {
         application.check()?;
     }
+    let (elapsed, used, settled_then) = (begun.elapsed(), Usage::of(pid)?, source.settled());
+    let messages = settled_then - settled;
     ensure!(messages > 0, "nothing was settled in {elapsed:?}");
     let cpu = used.cpu.saturating_sub(usage.cpu);
     let (p50, p99) = match &application {
