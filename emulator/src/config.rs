@@ -248,9 +248,14 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
     use std::time::Duration;
 
+    use serde::de::DeserializeOwned;
+
     use super::*;
+
+    const DOCUMENTED: &str = include_str!("../../docs/emulator.md");
 
     fn parse(yaml: &str) -> Result<Config, String> {
         serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
@@ -272,14 +277,40 @@ mod tests {
 
     #[test]
     fn the_configuration_in_the_documentation_is_one() {
-        let documented = include_str!("../../docs/emulator.md");
-        let yaml = documented.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let yaml = DOCUMENTED.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let config = parse(yaml).unwrap();
         config.validate().unwrap();
         assert_eq!((config.roles.len(), config.oidc_providers.len(), config.instances.len()), (1, 1, 1));
         let default = OpenApi::default();
         assert_eq!(format!("{:?}", config.open_api), format!("{default:?}"), "it shows the defaults");
         assert_eq!(config.limits, Limits::default());
+    }
+
+    /// Holds the rows of a section in the documentation's table of limits, `| `SECTION.FIELD` | `DEFAULT` | … |`, against the
+    /// type that is read from there.
+    fn holds_every_field_and_its_default<T: DeserializeOwned + Default + Debug>(section: &str) {
+        // serde names the fields that there are.
+        let error = serde_json::from_str::<T>(r#"{"nonsense": 0}"#).unwrap_err().to_string();
+        let fields: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        let rows = DOCUMENTED.lines().filter_map(|line| {
+            let field = line.strip_prefix("| `")?.strip_prefix(section)?.strip_prefix('.')?;
+            let (field, rest) = field.split_once("` | ")?;
+            Some((field, rest.split_once(" |")?.0))
+        });
+        let (listed, defaults): (Vec<&str>, Vec<&str>) = rows.unzip();
+        assert_eq!(listed, fields, "the fields of {section}");
+        let have_one = listed.iter().zip(defaults).filter(|(_, default)| *default != "–");
+        let yaml: Vec<_> = have_one.map(|(field, default)| format!("{field}: {}", default.trim_matches('`'))).collect();
+        let read: T = serde_saphyr::from_str(&yaml.join("\n")).unwrap_or_else(|error| panic!("{section}: {error}"));
+        assert_eq!(format!("{read:?}"), format!("{:?}", T::default()), "the defaults of {section}");
+    }
+
+    #[test]
+    fn the_table_of_limits_in_the_documentation_has_every_field_and_its_default() {
+        holds_every_field_and_its_default::<Limits>("limits");
+        holds_every_field_and_its_default::<Wire>("wire");
+        holds_every_field_and_its_default::<OpenApi>("openApi");
+        holds_every_field_and_its_default::<Sts>("sts");
     }
 
     #[test]

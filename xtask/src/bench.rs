@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace;
 
@@ -16,15 +16,15 @@ pub(crate) struct Args {
     /// Print one JSON line per case, and nothing else.
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds that each run is measured for.
-    #[arg(long, global = true, default_value_t = 5)]
-    seconds: u64,
-    /// Runs of each case; the median is reported.
-    #[arg(long, global = true, default_value_t = 3)]
-    runs: usize,
-    /// Only cases whose name begins so.
-    #[arg(long, global = true, default_value = "")]
-    only: String,
+    /// Seconds that each run is measured for, 5 when left out. Not for the operator.
+    #[arg(long, global = true)]
+    seconds: Option<u64>,
+    /// Runs of each case, 3 when left out; the median is reported. Not for the operator.
+    #[arg(long, global = true)]
+    runs: Option<usize>,
+    /// Only cases whose name begins so. Not for the operator.
+    #[arg(long, global = true)]
+    only: Option<String>,
 }
 
 #[derive(clap::Subcommand)]
@@ -40,10 +40,33 @@ enum What {
     },
     /// The operator with 1,000 ConsumerGroups and with 2,000 control streams.
     Operator {
-        /// `groups` or `streams`, with what it takes (`groups --help`); both in turn when left out.
+        /// One of its two cases; both in turn when left out.
+        case: Option<Case>,
+        /// What the case takes (`groups --help`).
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        case: Vec<String>,
+        options: Vec<String>,
     },
+}
+
+/// A case of the operator.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Case {
+    /// Many ConsumerGroups.
+    Groups,
+    /// Many control streams.
+    Streams,
+}
+
+impl Case {
+    const ALL: [Self; 2] = [Self::Groups, Self::Streams];
+
+    /// What it is called by the program `scale`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Groups => "groups",
+            Self::Streams => "streams",
+        }
+    }
 }
 
 /// Builds for release and runs the benchmark.
@@ -54,20 +77,36 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let of_its_own = ["--messages".to_owned(), messages.to_string(), "--rate".to_owned(), rate.to_string()];
             bench(args, "emulator", &of_its_own)
         }
-        Some(What::Operator { case }) if case.is_empty() => {
-            operator(args, &["groups".to_owned()])?;
-            operator(args, &["streams".to_owned()])
+        Some(What::Operator { case, options }) => {
+            args.refuse_for_the_operator()?;
+            match case {
+                Some(case) => operator(args, *case, options),
+                None => Case::ALL.into_iter().try_for_each(|case| operator(args, case, &[])),
+            }
         }
-        Some(What::Operator { case }) => operator(args, case),
     }
 }
 
-fn operator(args: &Args, case: &[String]) -> Result<()> {
+impl Args {
+    /// Its cases last as long as what they look at, and each is one run.
+    fn refuse_for_the_operator(&self) -> Result<()> {
+        let given = [("seconds", self.seconds.is_some()), ("runs", self.runs.is_some()), ("only", self.only.is_some())];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => bail!(
+                "`bench operator` has no --{option}: name a case, `groups` or `streams`, and see what it takes with \
+                 `bench operator groups --help`"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn operator(args: &Args, case: Case, options: &[String]) -> Result<()> {
     let packages = ["sluice-operator", "sluice-emulator", "sluice-tests"];
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     let binaries = workspace::build(["--release", "--bins"].into_iter().chain(packages))?;
     let mut scale = Command::new(binaries.get("scale").context("the build made no binary `scale`")?);
-    scale.args(case);
+    scale.arg(case.name()).args(options);
     if args.json {
         scale.arg("--json");
     }
@@ -82,8 +121,15 @@ fn bench(args: &Args, what: &str, options: &[String]) -> Result<()> {
     let binaries = workspace::build(["--release", "--bins", "--package", &package, "--package", "sluice-tests"])?;
     let find = |name: &str| binaries.get(name).with_context(|| format!("the build made no binary `{name}`"));
     let mut bench = Command::new(find("bench")?);
-    bench.arg(what).arg(format!("--{what}")).arg(find(&package)?).args(["--only", &args.only]);
-    bench.args(["--seconds", &args.seconds.to_string(), "--runs", &args.runs.to_string()]);
+    bench.arg(what).arg(format!("--{what}")).arg(find(&package)?);
+    let asked = [
+        ("--seconds", args.seconds.map(|seconds| seconds.to_string())),
+        ("--runs", args.runs.map(|runs| runs.to_string())),
+        ("--only", args.only.clone()),
+    ];
+    for (option, value) in asked {
+        bench.args(value.map(|value| format!("{option}={value}")));
+    }
     if args.json {
         bench.arg("--json");
     }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use prost::Message as _;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -17,15 +17,18 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::failure::Failure;
 use crate::source::now_ns;
 
-/// The latencies seen so far, one of each batch, in nanoseconds.
+/// The running application, on a thread of its own.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Acked {
+pub(crate) struct Application {
+    /// The latencies seen so far, one of each batch, in nanoseconds.
     latencies: Arc<Mutex<Vec<u64>>>,
+    failure: Failure,
 }
 
-impl Acked {
+impl Application {
     /// How many latencies have been seen.
     pub(crate) fn samples(&self) -> usize {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -39,24 +42,28 @@ impl Acked {
         let at = |percent: usize| seen.get(seen.len() * percent / 100).map(|ns| *ns as f64 / 1e6);
         (at(50), at(99))
     }
+
+    /// Fails if it has ended, which it should not before the sidecar does.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.failure.check().context("the application")
+    }
 }
 
-/// Starts the application on a thread of its own.
-pub(crate) fn start(address: &str) -> Result<Acked> {
+/// Starts the application.
+pub(crate) fn start(address: &str) -> Result<Application> {
     let path = PathBuf::from(address.strip_prefix("unix://").context("the sidecar listens on no Unix socket")?);
-    let acked = Acked::default();
-    let theirs = acked.clone();
+    let application = Application::default();
+    let theirs = application.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
-        if let Err(error) = runtime.block_on(consume(path, &theirs)) {
-            // The run's end takes the sidecar away; anything else shows as a run without messages.
-            let _ = error;
-        }
+        // The run's end takes the sidecar away, and nobody asks any more.
+        theirs.failure.keep(runtime.block_on(consume(path, &theirs.latencies)));
     });
-    Ok(acked)
+    Ok(application)
 }
 
-async fn consume(path: PathBuf, acked: &Acked) -> Result<()> {
+/// Acknowledges what comes, until the sidecar is gone.
+async fn consume(path: PathBuf, latencies: &Mutex<Vec<u64>>) -> Result<()> {
     let channel = Endpoint::from_shared(format!("unix://{}", path.display()))?
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
@@ -79,10 +86,10 @@ async fn consume(path: PathBuf, acked: &Acked) -> Result<()> {
         if ids.is_empty() {
             continue;
         }
-        acked.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(now_ns().saturating_sub(sent_at_ns));
+        latencies.lock().unwrap_or_else(PoisonError::into_inner).push(now_ns().saturating_sub(sent_at_ns));
         requests.send(consume_request::Request::Verdicts(Verdicts { ack_delivery_ids: ids, retry: Vec::new() }))?;
     }
-    Ok(())
+    bail!("the sidecar has ended its stream")
 }
 
 /// What is read of a response.

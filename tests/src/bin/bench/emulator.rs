@@ -20,6 +20,7 @@ use sluice_tests::emulator::{Emulator, GROUP};
 use sluice_tests::{binaries, wait};
 
 use self::clients::Clients;
+use crate::options::Options;
 use crate::usage::{Usage, to_f64};
 
 /// The groups that are defined, the one that all is published to included.
@@ -42,18 +43,8 @@ pub(crate) struct Arguments {
     /// The emulator's binary.
     #[arg(long)]
     emulator: PathBuf,
-    /// One JSON line per case, and nothing else.
-    #[arg(long)]
-    json: bool,
-    /// Seconds that each run of the case `live` is measured for.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Runs of each case; the median is reported.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Only cases whose name begins so.
-    #[arg(long, default_value = "")]
-    only: String,
+    #[command(flatten)]
+    options: Options,
     /// Messages of each run of the case `backlog`.
     #[arg(long, default_value_t = 500_000)]
     messages: usize,
@@ -103,19 +94,20 @@ struct Figures {
 
 /// Runs the cases that are asked for.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    ensure!(arguments.runs > 0, "--runs must be at least 1");
+    let options = &arguments.options;
+    let cases = options.choose(&CASES, |case| case.name)?;
     binaries::use_those_in(arguments.emulator.parent().context("--emulator names no file")?)?;
-    if !arguments.json {
+    if !options.json {
         println!(
             "{:<10} {:>7} {:>6} {:>10} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}",
             "case", "clients", "size", "msg/s", "µs/msg", "RSS MiB", "core", "p50 ms", "p99 ms", "behind"
         );
     }
-    for case in CASES.iter().filter(|case| case.name.starts_with(&arguments.only)) {
-        let mut runs = (0..arguments.runs).map(|_| measure(*case, arguments)).collect::<Result<Vec<_>>>()?;
+    for case in cases {
+        let mut runs = (0..options.runs).map(|_| measure(case, arguments)).collect::<Result<Vec<_>>>()?;
         // The run in the middle by speed; it is reported whole, so that its figures belong together.
         runs.sort_by(|a, b| a.msg_per_s.total_cmp(&b.msg_per_s));
-        report(&runs.swap_remove(runs.len() / 2), arguments.json)?;
+        report(&runs.swap_remove(runs.len() / 2), options.json)?;
     }
     Ok(())
 }
@@ -166,11 +158,12 @@ fn measure(case: Case, arguments: &Arguments) -> Result<Figures> {
     let emulator = emulator()?;
     let clients = Clients::connect(emulator.port()?, emulator.authority(), case.clients, case.window)?;
     let run = match case.name {
-        "backlog" => drain(&emulator, &clients, arguments.messages)?,
-        _ => live(&emulator, &clients, arguments)?,
+        "backlog" => drain(&emulator, &clients, arguments.messages),
+        _ => live(&emulator, &clients, arguments),
     };
+    // What a client says comes first: what else went wrong may have come of it.
     clients.check()?;
-    let Run { messages, elapsed, cpu, behind } = run;
+    let Run { messages, elapsed, cpu, behind } = run?;
     let (p50_ms, p99_ms) = clients.latencies();
     let count = to_f64(messages);
     Ok(Figures {
@@ -218,7 +211,8 @@ fn drain(emulator: &Emulator, clients: &Clients, messages: usize) -> Result<Run>
         clients.check()?;
         thread::sleep(Duration::from_millis(1));
     }
-    let (elapsed, used) = (begun.elapsed(), Usage::of(emulator.id())?);
+    let (elapsed, used, settled) = (begun.elapsed(), Usage::of(emulator.id())?, clients.settled());
+    ensure!(settled >= messages, "of {messages} messages clients have accepted {settled} after {BOUND:?}");
     let counts = admin.wait_for(GROUP, BOUND, |counts| counts.accepted == messages)?;
     ensure!(counts.pushed == messages, "messages came more than once: {counts:?}");
     Ok(Run { messages, elapsed, cpu: used.cpu.saturating_sub(usage.cpu), behind: None })
@@ -229,14 +223,17 @@ fn live(emulator: &Emulator, clients: &Clients, arguments: &Arguments) -> Result
     let admin = emulator.admin();
     clients.go();
     admin.devices(GROUP, arguments.rate)?;
-    wait::until(BOUND, || (clients.settled() > 0).then_some(())).context("no message has come")?;
+    wait::until(BOUND, || clients.check().map(|()| (clients.settled() > 0).then_some(())).transpose())
+        .with_context(|| format!("no message has come to a client in {BOUND:?}"))??;
     thread::sleep(WARM_UP);
     clients.forget();
     let (begun, usage, settled) = (Instant::now(), Usage::of(emulator.id())?, clients.settled());
-    thread::sleep(Duration::from_secs(arguments.seconds));
+    thread::sleep(Duration::from_secs(arguments.options.seconds));
     let (elapsed, used, settled_then) = (begun.elapsed(), Usage::of(emulator.id())?, clients.settled());
     let counts = admin.group(GROUP)?;
     admin.devices(GROUP, 0)?;
+    let messages = settled_then - settled;
+    ensure!(messages > 0, "clients have accepted nothing in {elapsed:?}");
     let cpu = used.cpu.saturating_sub(usage.cpu);
-    Ok(Run { messages: settled_then - settled, elapsed, cpu, behind: Some(counts.published - counts.accepted) })
+    Ok(Run { messages, elapsed, cpu, behind: Some(counts.published - counts.accepted) })
 }

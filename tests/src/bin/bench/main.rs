@@ -4,6 +4,8 @@
 mod application;
 mod emulator;
 mod engine;
+mod failure;
+mod options;
 mod sidecar;
 mod source;
 mod usage;

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sluice_tests::certificates::Certificates;
 
-use crate::application::{self, Acked};
+use crate::application::{self, Application};
+use crate::options::Options;
 use crate::source::{Load, Source};
 use crate::usage::{self, Usage};
 
@@ -30,21 +31,12 @@ pub(crate) struct Arguments {
     /// The sidecar's binary.
     #[arg(long)]
     sidecar: PathBuf,
-    /// One JSON line per case, and nothing else.
-    #[arg(long)]
-    json: bool,
-    /// Seconds that each run is measured for.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Runs of each case; the median is reported.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Only cases whose name begins so.
-    #[arg(long, default_value = "")]
-    only: String,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// What is measured.
+#[derive(Debug, Clone, Copy)]
 struct Case {
     name: &'static str,
     size: usize,
@@ -79,27 +71,28 @@ struct Figures {
 
 /// Runs the cases that are asked for.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    ensure!(arguments.runs > 0, "--runs must be at least 1");
-    if !arguments.json {
+    let options = &arguments.options;
+    let cases = options.choose(&CASES, |case| case.name)?;
+    if !options.json {
         println!(
             "{:<14} {:>6} {:>12} {:>10} {:>8} {:>8} {:>8} {:>6}",
             "case", "size", "msg/s", "µs/msg", "RSS MiB", "p50 ms", "p99 ms", "core"
         );
     }
-    for case in CASES.iter().filter(|case| case.name.starts_with(&arguments.only)) {
+    for case in cases {
         let (mut runs, mut idle) = (Vec::new(), 0);
-        while runs.len() < arguments.runs {
+        while runs.len() < options.runs {
             let figures = measure(case, arguments)?;
             if matches!(case.load, Load::AsFastAsItTakes) && figures.core < BUSY {
                 idle += 1;
                 let core = figures.core;
                 eprintln!("  a run does not count: the process used only {core:.2} of a core");
-                ensure!(idle <= arguments.runs, "the process under measurement waits for others: is the machine busy?");
+                ensure!(idle <= options.runs, "the process under measurement waits for others: is the machine busy?");
                 continue;
             }
             runs.push(figures);
         }
-        report(&median(runs), arguments.json)?;
+        report(&median(runs), options.json)?;
     }
     Ok(())
 }
@@ -130,7 +123,7 @@ fn median(mut runs: Vec<Figures>) -> Figures {
     runs.swap_remove(runs.len() / 2)
 }
 
-fn measure(case: &Case, arguments: &Arguments) -> Result<Figures> {
+fn measure(case: Case, arguments: &Arguments) -> Result<Figures> {
     let certificates = Certificates::generate()?;
     let source = Source::start(&certificates, case.size, case.load)?;
     let home = tempfile::tempdir()?;
@@ -169,18 +162,22 @@ fn measure(case: &Case, arguments: &Arguments) -> Result<Figures> {
 
     std::thread::sleep(WARM_UP);
     let pid = measured.0.id();
-    let latencies_from = application.as_ref().map_or(0, Acked::samples);
+    let latencies_from = application.as_ref().map_or(0, Application::samples);
     let (begun, usage, settled) = (Instant::now(), Usage::of(pid)?, source.settled());
-    std::thread::sleep(Duration::from_secs(arguments.seconds));
-    let (elapsed, used, settled_then) = (begun.elapsed(), Usage::of(pid)?, source.settled());
-    let messages = settled_then - settled;
+    std::thread::sleep(Duration::from_secs(arguments.options.seconds));
     if let Some(status) = measured.0.try_wait()? {
         bail!("the measured process ended in mid-run: {status}");
     }
+    source.check()?;
+    if let Some(application) = &application {
+        application.check()?;
+    }
+    let (elapsed, used, settled_then) = (begun.elapsed(), Usage::of(pid)?, source.settled());
+    let messages = settled_then - settled;
     ensure!(messages > 0, "nothing was settled in {elapsed:?}");
     let cpu = used.cpu.saturating_sub(usage.cpu);
     let (p50, p99) = match &application {
-        Some(acked) => acked.latencies(latencies_from),
+        Some(application) => application.latencies(latencies_from),
         None => (None, None),
     };
     let count = usage::to_f64(messages);

@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::failure::Failure;
+
 /// Frames written at a time.
 const CHUNK: usize = 64;
 
@@ -38,6 +40,7 @@ pub(crate) enum Load {
 pub(crate) struct Source {
     port: u16,
     shared: Arc<Shared>,
+    failure: Failure,
 }
 
 /// What the two directions of the connection tell one another.
@@ -57,25 +60,31 @@ impl Source {
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
+        let failure = Failure::default();
+        let (theirs, its_failure) = (Arc::clone(&shared), failure.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::spawn(move || {
             // It ends with the connection, which ends with the run.
-            let _: Result<()> = runtime.block_on(async {
+            its_failure.keep(runtime.block_on(async {
                 let (tcp, _) = TcpListener::from_std(listener)?.accept().await?;
                 tcp.set_nodelay(true)?;
                 let mut tls = acceptor.accept(tcp).await?;
                 greet(&mut tls).await?;
                 let (reader, writer) = split(tls);
                 tokio::try_join!(hear(reader, &theirs), send(writer, &theirs, size, load)).map(drop)
-            });
+            }));
         });
-        Ok(Self { port, shared })
+        Ok(Self { port, shared, failure })
     }
 
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Fails if its connection has ended.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.failure.check().context("the connection to the platform that is measured with")
     }
 
     /// Deliveries settled so far.

@@ -1,7 +1,7 @@
 //! Clients that accept whatever comes: the sidecar's AMQP source, many times on one thread, each signing for itself.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::engine;
+use crate::failure::Failure;
 use crate::source::now_ns;
 
 /// One message in so many has its latency looked at.
@@ -34,37 +35,44 @@ pub(super) struct Clients {
     orders: watch::Sender<bool>,
     seen: Arc<Seen>,
     thread: Option<JoinHandle<()>>,
+    /// The first of them that failed, and why.
+    failure: Failure,
 }
 
 /// What they have seen, all together.
 #[derive(Debug, Default)]
 struct Seen {
+    /// How many have a link.
+    attached: AtomicU32,
     settled: AtomicU64,
     bytes: AtomicU64,
     latencies: Mutex<Vec<u64>>,
-    failed: Mutex<Option<String>>,
 }
 
 impl Clients {
     /// Connects so many, and returns when each has its link, but no credit.
     pub(super) fn connect(port: u16, authority: &Path, clients: u32, window: u32) -> Result<Self> {
         let connector = engine::connector(port, authority)?;
-        let identities = (0..clients).map(sign).collect::<Result<Vec<_>>>()?;
+        let identities = (0..clients).map(|number| Ok((name(number), sign(number)?))).collect::<Result<Vec<_>>>()?;
         let (orders, go) = watch::channel(false);
         let (attached, all_attached) = mpsc::channel();
         let seen = Arc::new(Seen::default());
-        let theirs = Arc::clone(&seen);
+        let failure = Failure::default();
+        let (theirs, their_failure) = (Arc::clone(&seen), failure.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::spawn(move || {
             let mut over = go.clone();
             let work = async {
                 let mut links = JoinSet::new();
-                for credentials in identities {
-                    let source = engine::connect(&connector, credentials).await?;
+                for (client, credentials) in identities {
+                    let connected = engine::connect(&connector, credentials).await;
+                    let source = connected.with_context(|| format!("the client {client} can't connect"))?;
+                    theirs.attached.fetch_add(1, Ordering::Relaxed);
                     let (seen, mut go) = (Arc::clone(&theirs), go.clone());
                     links.spawn(async move {
                         go.wait_for(|go| *go).await?;
-                        engine::settle_all(source, window, |deliveries| seen.note(deliveries)).await
+                        let ended = engine::settle_all(source, window, |deliveries| seen.note(deliveries)).await;
+                        ended.with_context(|| format!("the client {client} has lost its link"))
                     });
                 }
                 // Whoever waits for this may have given up.
@@ -81,16 +89,15 @@ impl Clients {
                     () = async { while over.changed().await.is_ok() {} } => Ok(()),
                 }
             });
-            if let Err(error) = ended {
-                *theirs.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
-            }
+            their_failure.keep(ended);
         });
-        let clients = Self { orders, seen, thread: Some(thread) };
+        let all = Self { orders, seen, thread: Some(thread), failure };
         if all_attached.recv_timeout(BOUND).is_err() {
-            clients.check()?;
-            bail!("the clients are not connected after {BOUND:?}");
+            all.check()?;
+            let attached = all.seen.attached.load(Ordering::Relaxed);
+            bail!("of {clients} clients {attached} have a link after {BOUND:?}: {} does not get on", name(attached));
         }
-        Ok(clients)
+        Ok(all)
     }
 
     /// Has them grant credit, and accept what comes.
@@ -103,12 +110,9 @@ impl Clients {
         self.seen.settled.load(Ordering::Relaxed)
     }
 
-    /// Fails if one of them has.
+    /// Fails if one of them has, and says which and why.
     pub(super) fn check(&self) -> Result<()> {
-        match &*self.seen.failed.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => bail!("a client failed: {error}"),
-            None => Ok(()),
-        }
+        self.failure.check()
     }
 
     /// Forgets the latencies seen so far.
@@ -167,9 +171,13 @@ fn sent_at(payload: &[u8]) -> Option<u64> {
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
+fn name(number: u32) -> String {
+    format!("bench-{number}")
+}
+
 fn sign(number: u32) -> Result<SaslCredentials> {
     let identity = ConnectIdentity {
-        client_id: ClientId::try_new(format!("bench-{number}"))?,
+        client_id: ClientId::try_new(name(number))?,
         iot_instance_id: Some(INSTANCE.to_owned()),
         consumer_group_id: GROUP.to_owned(),
         sign_method: SignMethod::HmacSha1,
