@@ -82,6 +82,7 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/admin/publish", post(publish))
+        .route("/admin/groups", get(look::groups))
         .route("/admin/groups/{group}", get(group).post(limits))
         .route("/admin/messages", get(messages))
         .route("/admin/messages/{id}", get(message))

@@ -28,10 +28,12 @@ pub struct Config {
     pub amqp: SocketAddr,
     /// Where the admin API is served, without TLS. Port 0 picks one.
     pub http: SocketAddr,
-    /// Where the OpenAPI and STS are served, over TLS and without on the same port. Port 0 picks one, and is the default.
+    /// Where the OpenAPI and STS are served, over TLS and without on the same port. Port 0 picks one.
     pub api: SocketAddr,
     /// Where the CA lives: `ca.pem` and `ca.key`, made there if they are not there yet. Without it the CA lives in memory.
     pub dir: Option<PathBuf>,
+    /// Host names and IP addresses that the server's certificate is good for, besides `localhost`, `127.0.0.1` and `::1`.
+    pub names: Vec<String>,
     /// The account that the first instance belongs to, and whatever names no other.
     pub account_id: String,
     /// The first instance's ID, which every user name must carry; empty for a legacy public instance.
@@ -109,8 +111,9 @@ impl Default for Config {
         Self {
             amqp: SocketAddr::from((Ipv4Addr::LOCALHOST, 5671)),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 5680)),
-            api: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            api: SocketAddr::from((Ipv4Addr::LOCALHOST, 5681)),
             dir: None,
+            names: Vec::new(),
             account_id: "1000000000000001".to_owned(),
             instance_id: "iot-emulator".to_owned(),
             groups: default_groups(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 pub(crate) use self::seat::GroupSeat;
 use crate::amqp::{Failure, Order};
@@ -44,6 +44,9 @@ struct State {
     armed: Micros,
 }
 
+/// How late the timer may be before that is no accident of scheduling, and how long the connections then have to read.
+const STALL: Duration = Duration::from_millis(200);
+const CATCHING_UP: Duration = Duration::from_millis(50);
 /// How many orders wait for one connection, at most.
 const MOST_ORDERS: usize = 1_000;
 
@@ -152,6 +155,10 @@ impl Hub {
                 () = sleep_until(self.clock.instant(due)) => {}
                 () = self.timer.notified() => {}
             }
+            // This process was stopped, or the machine slept: what came meanwhile came in time, and is heard first.
+            if self.clock.now().mono > due.after(STALL) {
+                sleep(CATCHING_UP).await;
+            }
         }
     }
 
@@ -210,6 +217,13 @@ impl Hub {
         let key = instances.find(instance)?;
         instances.group(key, group)?;
         Ok((instances.address(key, group), instances.account(key).to_owned()))
+    }
+
+    /// The addresses of all groups, in their order.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let mut groups = self.lock().instances.addresses();
+        groups.sort();
+        groups
     }
 
     /// A group's own limits.

@@ -121,8 +121,8 @@ impl Emulator {
     pub(crate) async fn start_keeping(config: Config, rules: Rules) -> Result<Self, StartError> {
         config.validate()?;
         let authority = Authority::open(config.dir.as_deref())?;
-        let tls = authority.acceptor(config.profile.tls_versions)?;
-        let api_tls = authority.acceptor(TlsVersions::Both)?;
+        let tls = authority.acceptor(config.profile.tls_versions, &config.names)?;
+        let api_tls = authority.acceptor(TlsVersions::Both, &config.names)?;
         let (amqp_listener, amqp_addr) = listen("AMQP", config.amqp).await?;
         let (http_listener, http_addr) = listen("HTTP", config.http).await?;
         let (api_listener, api_addr) = listen("the OpenAPI", config.api).await?;
@@ -199,8 +199,8 @@ impl Emulator {
         self.api_addr
     }
 
-    /// The CA certificate that clients must trust, as PEM. The server's certificate is for `localhost`, `127.0.0.1` and
-    /// `::1`.
+    /// The CA certificate that clients must trust, as PEM. The server's certificate is for `localhost`, `127.0.0.1`, `::1`
+    /// and [`Config::names`].
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem

@@ -44,7 +44,7 @@ struct Run {
     /// Where to serve the admin API; port 0 picks one [default: 127.0.0.1:5680].
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
-    /// Where to serve the OpenAPI and STS; port 0 picks one [default: 127.0.0.1:0].
+    /// Where to serve the OpenAPI and STS; port 0 picks one [default: 127.0.0.1:5681].
     #[arg(long, value_name = "ADDRESS:PORT")]
     api: Option<SocketAddr>,
     /// Where the CA lives: ca.pem for clients to trust, ca.key [default: .sluice-emulator].

@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData as _,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::version::TLS12;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use crate::profile::TlsVersions;
 
-/// The names that the server certificate is good for.
+/// The names that the server certificate is always good for.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 static ONLY_12: [&SupportedProtocolVersion; 1] = [&TLS12];
@@ -37,6 +38,9 @@ pub enum TlsError {
     /// A key or certificate can't be made or read.
     #[error("can't make a certificate: {0} (remove ca.pem and ca.key for a new CA)")]
     Certificate(#[from] rcgen::Error),
+    /// What lies there does not belong together.
+    #[error("{0}: ca.pem is not of the key in ca.key (remove both for a new CA)")]
+    Strangers(PathBuf),
     /// rustls does not take the certificate.
     #[error("can't use the certificate: {0}")]
     Tls(#[from] rustls::Error),
@@ -56,19 +60,26 @@ impl Authority {
             let pem = ca_params().self_signed(&key)?.pem();
             return Ok(Self { pem, issuer: Issuer::new(ca_params(), key) });
         };
-        let (pem_path, key_path) = (dir.join("ca.pem"), dir.join("ca.key"));
+        let (pem_path, key_path, lock_path) = (dir.join("ca.pem"), dir.join("ca.key"), dir.join("ca.lock"));
         let in_file = |path: &Path| {
             let path = path.to_owned();
             move |source| TlsError::File { path, source }
         };
+        fs::create_dir_all(dir).map_err(in_file(dir))?;
+        // Of several that start in one directory, one makes the CA.
+        let lock = fs::File::create(&lock_path).map_err(in_file(&lock_path))?;
+        lock.lock().map_err(in_file(&lock_path))?;
         if pem_path.exists() && key_path.exists() {
             let pem = fs::read_to_string(&pem_path).map_err(in_file(&pem_path))?;
             let key = fs::read_to_string(&key_path).map_err(in_file(&key_path))?;
-            return Ok(Self { pem, issuer: Issuer::new(ca_params(), KeyPair::from_pem(&key)?) });
+            let key = KeyPair::from_pem(&key)?;
+            if !is_of(&pem, &key) {
+                return Err(TlsError::Strangers(dir.to_owned()));
+            }
+            return Ok(Self { pem, issuer: Issuer::new(ca_params(), key) });
         }
         let key = KeyPair::generate()?;
         let pem = ca_params().self_signed(&key)?.pem();
-        fs::create_dir_all(dir).map_err(in_file(dir))?;
         write_private(&key_path, &key.serialize_pem()).map_err(in_file(&key_path))?;
         fs::write(&pem_path, &pem).map_err(in_file(&pem_path))?;
         Ok(Self { pem, issuer: Issuer::new(ca_params(), key) })
@@ -79,14 +90,15 @@ impl Authority {
         &self.pem
     }
 
-    /// A TLS acceptor with a new server certificate of this CA.
-    pub(crate) fn acceptor(&self, versions: TlsVersions) -> Result<TlsAcceptor, TlsError> {
+    /// A TLS acceptor with a new server certificate of this CA, which is good for `names` as well.
+    pub(crate) fn acceptor(&self, versions: TlsVersions, names: &[String]) -> Result<TlsAcceptor, TlsError> {
         let versions = match versions {
             TlsVersions::Both => rustls::DEFAULT_VERSIONS,
             TlsVersions::Only12 => &ONLY_12,
         };
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
+        let names = NAMES.into_iter().chain(names.iter().map(String::as_str)).map(str::to_owned);
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "sluice-emulator");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -109,6 +121,13 @@ fn ca_params() -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "sluice-emulator CA");
     params
+}
+
+/// Whether a certificate is one of this key: its public key stands in it as it is.
+fn is_of(pem: &str, key: &KeyPair) -> bool {
+    let public = key.subject_public_key_info();
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .is_ok_and(|der| der.windows(public.len()).any(|part| part == public.as_slice()))
 }
 
 fn write_private(path: &Path, content: &str) -> io::Result<()> {
@@ -134,7 +153,7 @@ mod tests {
         assert_eq!(first.pem(), second.pem());
         assert_eq!(first.issuer.key().serialize_der(), second.issuer.key().serialize_der());
         assert_eq!(mode(&dir.path().join("ca.key")), 0o600);
-        second.acceptor(TlsVersions::Both).unwrap();
+        second.acceptor(TlsVersions::Both, &[]).unwrap();
     }
 
     #[test]
@@ -145,6 +164,27 @@ mod tests {
         fs::set_permissions(&key_path, Permissions::from_mode(0o644)).unwrap();
         Authority::open(Some(dir.path())).unwrap();
         assert_eq!(mode(&key_path), 0o600);
+    }
+
+    #[test]
+    fn of_many_that_start_at_once_one_makes_the_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Authority::open(Some(dir.path())).unwrap().pem().to_owned();
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..16).map(|_| scope.spawn(open)).collect();
+            starting.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|pem| *pem == made[0]));
+    }
+
+    #[test]
+    fn a_certificate_of_another_key_is_not_taken() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Authority::open(Some(dir.path())).unwrap();
+        Authority::open(Some(other.path())).unwrap();
+        fs::copy(other.path().join("ca.pem"), dir.path().join("ca.pem")).unwrap();
+        let Err(error) = Authority::open(Some(dir.path())) else { panic!("it was taken") };
+        assert!(error.to_string().contains("ca.pem is not of the key"), "{error}");
     }
 
     #[test]

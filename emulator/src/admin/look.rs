@@ -29,6 +29,11 @@ pub(super) struct LinesQuery {
     limit: Option<usize>,
 }
 
+/// Which groups there are.
+pub(super) async fn groups(State(admin): Shared) -> Json<Value> {
+    Json(json!({"groups": admin.hub.groups()}))
+}
+
 /// The open connections: `connection` in a fault is a `number` here.
 pub(super) async fn connections(
     State(admin): Shared,

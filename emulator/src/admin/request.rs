@@ -11,7 +11,8 @@ use crate::platform::{GroupLimits, Seq};
 
 /// How many fates one page has, by default and at most.
 const PAGE: usize = 1_000;
-const MAX_PAGE: usize = 100_000;
+/// Nothing else is done meanwhile.
+const MAX_PAGE: usize = 10_000;
 /// Data sections per message, at most.
 const MAX_DATA_SECTIONS: u16 = 1_000;
 

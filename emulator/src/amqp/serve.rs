@@ -106,6 +106,17 @@ where
     let mut unflushed = false;
     loop {
         let now = clock.now().mono;
+        // Something is due; but what has come until now is heard first, however late this is looked at.
+        if connection.deadline() <= now && connection.may_read() {
+            input.reserve(READ);
+            tokio::select! {
+                biased;
+                read = reader.read_buf(&mut input) => if read? == 0 {
+                    return Ok(());
+                },
+                () = std::future::ready(()) => {}
+            }
+        }
         connection.on_bytes(&mut input, now);
         connection.obey(now);
         connection.on_time(now);

@@ -30,7 +30,7 @@ const LARGEST_ANSWER: usize = 1024;
 #[expect(clippy::expect_used, reason = "a key pair is made of nothing but randomness")]
 static TLS: LazyLock<TlsAcceptor> = LazyLock::new(|| {
     let authority = Authority::open(None).expect("a certificate");
-    authority.acceptor(TlsVersions::Both).expect("a TLS configuration")
+    authority.acceptor(TlsVersions::Both, &[]).expect("a TLS configuration")
 });
 
 /// Lets a client in that sends what the script says: its first byte chooses a profile; the second says whether the rest are

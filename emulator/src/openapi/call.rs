@@ -1,5 +1,7 @@
 //! A call as it arrives: its parameters, its time, and how it is signed (PLATFORM.md 4.1, 4.2).
 
+use std::collections::HashSet;
+
 use sluice_cloud::rpc::{Params, VerifyError, acs3, parse_timestamp, verify};
 use sluice_cloud::secret::SecretString;
 
@@ -18,6 +20,15 @@ pub(crate) struct Received {
 impl Received {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A header that has a part in signatures and is there twice.
+    fn repeated(&self) -> Option<&str> {
+        let names = self.headers.iter().map(|(name, _)| name.as_str());
+        let mut signed = names
+            .filter(|name| matches!(*name, "host" | "content-type" | "authorization") || name.starts_with("x-acs-"));
+        let mut seen = HashSet::new();
+        signed.find(|name| !seen.insert(*name))
     }
 
     /// The host that was called, which refusals name.
@@ -63,6 +74,9 @@ impl Call {
             return Err(Refusal::new(405, "UnsupportedHTTPMethod", "This http method is not supported."));
         }
         let unreadable = |reason: String| Refusal::invalid("InvalidParameter", reason);
+        if let Some(name) = received.repeated() {
+            return Err(unreadable(format!("The header {name} is there twice.")));
+        }
         let query = Params::parse(&received.query).map_err(|error| unreadable(error.to_string()))?;
         let mut params = query.clone();
         // A body is a form, whatever its type is said to be, unless it is said to be something that it can't be read as.
@@ -78,8 +92,11 @@ impl Call {
         Ok(Self { received, query, params })
     }
 
+    /// Whether headers say what is called, by whom and when. What decides is where the signature is: what it does not cover
+    /// does not count.
     fn is_newer(&self) -> bool {
-        self.received.header("x-acs-action").is_some() || self.received.header("authorization").is_some()
+        let unsigned = self.params.get("Signature").is_none();
+        self.received.header("authorization").is_some() || unsigned && self.received.header("x-acs-action").is_some()
     }
 
     fn said(&self, parameter: &str, header: &str) -> Option<&str> {

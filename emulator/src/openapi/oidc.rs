@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub(super) use self::keys::KeySet;
 
@@ -49,6 +50,9 @@ struct Header {
     alg: String,
     #[serde(default)]
     kid: Option<String>,
+    /// Extensions that whoever takes the token must know (RFC 7515, 4.1.11).
+    #[serde(default)]
+    crit: Option<Value>,
 }
 
 /// `aud` may be one text or a list of them (RFC 7519, 4.1.3).
@@ -110,6 +114,9 @@ pub(super) fn check(
     let header: Header = part(header, "its header can't be read")?;
     if !matches!(header.alg.as_str(), "RS256" | "ES256") {
         return Err(TokenError::Algorithm(header.alg));
+    }
+    if header.crit.is_some() {
+        return Err(TokenError::Malformed("its header has extensions that must be known, and are not"));
     }
     let right = keys.verify(&header.alg, header.kid.as_deref(), signed.as_bytes(), &signature);
     if !right && kept.keeps(Rule::OidcSignature) {

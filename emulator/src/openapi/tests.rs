@@ -6,7 +6,7 @@ mod many;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::Value;
 use sluice_cloud::credentials::AccessKey;
-use sluice_cloud::rpc::Params;
+use sluice_cloud::rpc::{self, Params};
 use sluice_cloud::secret::SecretString;
 
 pub(crate) use self::made::*;
@@ -320,4 +320,30 @@ async fn a_call_that_was_one_too_many_may_be_made_again_as_it_is() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(succeeds(&service, call.received()));
     assert_refused(&service, call.received(), 400, "SignatureNonceUsed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_signature_does_not_cover_does_not_count() {
+    let service = service();
+    let create = "Action=CreateConsumerGroup&GroupName=sneaked&Version=2018-01-20&IotInstanceId=one";
+    let with = |mut call: Received, first: bool, name: &str, value: &str| {
+        let at = if first { 0 } else { call.headers.len() };
+        call.headers.insert(at, (name.to_owned(), value.to_owned()));
+        call
+    };
+    // Beside a signature in the parameters, headers say nothing: not what is called, not when, and no other nonce.
+    let call = status();
+    let answer = json(&service.handle(with(call.received(), true, "x-acs-action", "DeleteConsumerGroup")));
+    assert_eq!(answer["AccumulationCount"], 0, "{answer}");
+    let again = with(call.received(), true, "x-acs-action", "QueryConsumerGroupStatus");
+    assert_refused(&service, with(again, true, "x-acs-signature-nonce", "another"), 400, "SignatureNonceUsed");
+    let now = Timestamp::now();
+    let old = with(made(create).at(now - 24.hours()).received(), true, "x-acs-action", "CreateConsumerGroup");
+    let old = with(old, true, "x-acs-date", &rpc::format_timestamp(now));
+    assert_refused(&service, old, 400, "InvalidTimeStamp.Expired");
+    // Beside one in the headers, none may be there twice.
+    for first in [true, false] {
+        let call = with(status().received_newer(), first, "x-acs-action", "CreateConsumerGroup");
+        assert_refused(&service, call, 400, "InvalidParameter");
+    }
 }

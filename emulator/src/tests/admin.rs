@@ -47,6 +47,7 @@ async fn what_is_published_can_be_followed_to_its_end() {
     let hub = emulator.hub();
     eventually("it is accepted", || hub.counts(GROUP).unwrap().accepted == 1).await;
 
+    assert_eq!(get(&emulator, "/admin/groups").await, (200, json!({"groups": [GROUP]})));
     let (_, counts) = get(&emulator, "/admin/groups/DEFAULT_GROUP").await;
     for (field, count) in [
         ("published", 2),
@@ -117,6 +118,7 @@ async fn bad_input_is_answered_with_a_reason() {
     }
     for (path, status) in [
         ("/admin/groups/x", 404),
+        ("/admin/groups/%ff", 400),
         ("/admin/messages/x", 404),
         ("/admin/messages?group=x", 404),
         ("/admin/messages?limit=0", 400),

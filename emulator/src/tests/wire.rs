@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use fe2o3_amqp_types::definitions::Role;
+use fe2o3_amqp_types::messaging::{Accepted, DeliveryState};
 use fe2o3_amqp_types::performatives::{Flow, Performative};
 use fe2o3_amqp_types::sasl::{SaslCode, SaslInit, SaslOutcome};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::client::{attach, begin, flow, identity, open};
+use super::client::{attach, begin, disposition, flow, identity, open};
 use super::{GROUP, draft};
 use crate::accounts::Accounts;
 use crate::amqp::frame::{self, Frame, Kind};
@@ -61,7 +62,7 @@ impl Stage {
     pub(super) fn new(terms: Terms) -> Self {
         let (terms, config) = (Arc::new(terms), Config::on_free_ports());
         let authority = Authority::open(None).unwrap();
-        let tls = authority.acceptor(terms.profile.tls_versions).unwrap();
+        let tls = authority.acceptor(terms.profile.tls_versions, &[]).unwrap();
         let accounts = Accounts::new(&config.account_id, &config.access_keys, &[], Vec::new(), Vec::new());
         let server = Server { tls, accounts: Arc::new(Mutex::new(accounts)), hub: hub(&terms), terms };
         Self { server: Arc::new(server), ca_pem: authority.pem().to_owned() }
@@ -289,5 +290,30 @@ fn hindrances_hold_on_a_real_connection() {
         }
         stage.hub().publish(GROUP, &[draft(b"x")]).unwrap();
         assert!(matches!(guest.performative().await.unwrap(), Some(Performative::Transfer(_))));
+    });
+}
+
+#[test]
+fn what_came_in_time_is_heard_however_late_the_emulator_looks() {
+    at_made_up_times(async {
+        let stage = Stage::new(Terms::default());
+        let hub = Arc::clone(stage.hub());
+        tokio::spawn(async move { hub.run_timer().await });
+        for n in 0..20 {
+            let mut guest = stage.attached().await.unwrap();
+            stage.hub().publish(GROUP, &[draft(b"x")]).unwrap();
+            assert!(matches!(guest.performative().await.unwrap(), Some(Performative::Transfer(_))));
+            guest.say(&disposition(0, 0, Some(DeliveryState::Accepted(Accepted {})))).await.unwrap();
+            // The answer is in the socket, and then nothing runs for longer than the client may be silent.
+            tokio::time::advance(Duration::from_secs(61)).await;
+            sleep(Duration::from_secs(1)).await;
+            let counts = stage.hub().counts(GROUP).unwrap();
+            assert_eq!((counts.accepted, counts.expired), (n + 1, 0), "{counts:?}");
+            guest.say(&Flow { echo: true, ..flow(1, 1) }).await.unwrap();
+            let said = guest.performative().await.unwrap();
+            assert!(matches!(said, Some(Performative::Flow(_))), "{said:?}");
+            drop(guest);
+            sleep(Duration::from_secs(1)).await;
+        }
     });
 }

@@ -60,7 +60,7 @@ impl Stack {
         write(&config, &format!("limits:\n  retryAfter: {RETRY_SECONDS}s\n  retryAfterLinkLoss: {RETRY_SECONDS}s\n"))?;
         let mut emulator = command(&binaries, EMULATOR)?;
         emulator.arg("run").arg("--config").arg(config).arg("--dir").arg(path);
-        emulator.args(["--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        emulator.args(["--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
         let mut emulator_process = Process::start("emulator", &mut emulator, path)?;
         let ready: Ready = emulator_process.announcement(READY)?;
 

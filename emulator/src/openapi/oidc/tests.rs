@@ -123,6 +123,8 @@ fn what_is_wrong_with_a_token_is_said() {
     assert!(matches!(with("aud", json!(["sluice.dev"])), Err(TokenError::Audience { .. })));
     assert!(matches!(with("sub", Value::Null), Err(TokenError::Malformed(_))));
 
+    let strange = signed(&json!({"alg": "RS256", "kid": "k1", "crit": ["exp"], "exp": 1}), &claims());
+    assert!(matches!(checked(&strange, &pem()), Err(TokenError::Malformed(reason)) if reason.contains("extensions")));
     let none = format!("{}.{}.", encoded(&json!({"alg": "none"})), encoded(&claims()));
     assert_eq!(checked(&none, &pem()), Err(TokenError::Algorithm("none".into())));
     let confused = signed(&json!({"alg": "ES256"}), &claims());

@@ -240,7 +240,7 @@ fn a_group_has_so_many_products(terms: Terms) -> Result<(), String> {
 }
 
 fn an_account_has_so_many_groups(terms: Terms) -> Result<(), String> {
-    let mut gateway = Gateway::new(terms, OpenApi { groups_per_account: 3, ..OpenApi::default() });
+    let mut gateway = Gateway::new(terms, OpenApi { groups_per_account: 4, ..OpenApi::default() });
     for name in ["second", "third"] {
         let create = format!("Action=CreateConsumerGroup&GroupName={name}");
         expect(&gateway.says_later(&create), "ok", name)?;
