@@ -37,7 +37,7 @@ pub(crate) struct Admin {
     pub(crate) accounts: Arc<Mutex<Accounts>>,
     pub(crate) service: Arc<Service>,
     pub(crate) injector: Arc<Injector>,
-    pub(crate) generator: Generator,
+    pub(crate) generator: Arc<Generator>,
     pub(crate) product_key: String,
     pub(crate) max_payload_bytes: usize,
     pub(crate) seed: u64,
