@@ -29,7 +29,7 @@ use crate::accounts::Accounts;
 use crate::faults::Injector;
 use crate::generator::Generator;
 use crate::http::{self, SILENCE};
-use crate::hub::Hub;
+use crate::hub::{FULL, Hub};
 use crate::openapi::Service;
 use crate::platform::{Counts, FateLine, GroupLimits, UnknownGroup};
 use crate::sockets;
@@ -46,7 +46,7 @@ pub(crate) struct Admin {
     pub(crate) accounts: Arc<Mutex<Accounts>>,
     pub(crate) service: Arc<Service>,
     pub(crate) injector: Arc<Injector>,
-    pub(crate) generator: Generator,
+    pub(crate) generator: Arc<Generator>,
     pub(crate) product_key: String,
     pub(crate) max_payload_bytes: usize,
     pub(crate) seed: u64,
@@ -137,6 +137,9 @@ async fn tidy(request: Request, next: Next) -> Response {
 
 async fn publish(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Refused> {
     let request: PublishRequest = read(&body)?;
+    if admin.hub.is_full() {
+        return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, FULL.to_owned()));
+    }
     let group = request.group().map(str::to_owned);
     let drafts = request.into_drafts(admin.max_payload_bytes).map_err(bad)?;
     // The ID of a message that nobody has subscribed to is null.

@@ -23,6 +23,9 @@ use crate::platform::{
     LogQuery, Platform, Refusal, Seq, UnknownGroup,
 };
 
+/// What is said of a platform that is full.
+pub(crate) const FULL: &str = "messages that nobody has settled take as much memory as limits.heldBytes says";
+
 #[derive(Debug)]
 struct Mailbox {
     wake: Arc<Notify>,
@@ -170,6 +173,11 @@ impl Hub {
         state.armed = state.platform.alarm();
         self.wake(&mut state);
         state.armed
+    }
+
+    /// Whether messages that are not settled take as much memory as they may: nobody should publish more.
+    pub fn is_full(&self) -> bool {
+        self.lock().platform.is_full()
     }
 
     /// Publishes messages to `group`, and returns their IDs.

@@ -103,6 +103,7 @@ pub struct Emulator {
     ca_pem: String,
     hub: Arc<Hub>,
     stop: watch::Sender<bool>,
+    generator: Arc<Generator>,
     timer: JoinHandle<()>,
     figures: Option<JoinHandle<()>>,
     faults: JoinHandle<()>,
@@ -163,14 +164,14 @@ impl Emulator {
             async move { injector.run().await }
         });
         let api = tokio::spawn(openapi::accept(api_listener, api_tls, Arc::clone(&service), until(stopped.clone())));
-        let generator = Generator::new(Arc::clone(&hub), devices);
+        let generator = Arc::new(Generator::new(Arc::clone(&hub), devices));
         let (product_key, seed) = (config.product_key, config.seed);
         let admin = Admin {
             hub: Arc::clone(&hub),
             accounts,
             service,
             injector,
-            generator,
+            generator: Arc::clone(&generator),
             product_key,
             max_payload_bytes,
             seed,
@@ -178,7 +179,21 @@ impl Emulator {
         let http = tokio::spawn(admin::serve(http_listener, Arc::new(admin), until(stopped)));
 
         let ca_pem = authority.pem().to_owned();
-        Ok(Self { amqp_addr, http_addr, api_addr, ca_pem, hub, stop, timer, figures, faults, amqp, api, http })
+        Ok(Self {
+            amqp_addr,
+            http_addr,
+            api_addr,
+            ca_pem,
+            hub,
+            stop,
+            generator,
+            timer,
+            figures,
+            faults,
+            amqp,
+            api,
+            http,
+        })
     }
 
     /// Where AMQP over TLS is served.
@@ -225,6 +240,8 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
+        // A request that still hangs holds it, too.
+        self.generator.end();
         self.timer.abort();
         if let Some(figures) = &self.figures {
             figures.abort();

@@ -60,6 +60,9 @@ pub struct Limits {
     /// How many settled messages the fate log keeps; with 0 it keeps counts alone. The emulator's own; 1 million, at some
     /// 200 bytes each.
     pub fate_log_messages: usize,
+    /// How many bytes messages may take that are not settled, over all groups. Beyond that devices wait, and the admin API
+    /// publishes nothing. The emulator's own; 4 GiB.
+    pub held_bytes: u64,
 }
 
 impl Default for Limits {
@@ -83,6 +86,7 @@ impl Default for Limits {
             timestamp_window: Duration::from_mins(15),
             uneven_for: Duration::from_mins(10),
             fate_log_messages: 1_000_000,
+            held_bytes: 4 * 1024 * 1024 * 1024,
         }
     }
 }

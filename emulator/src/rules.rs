@@ -2,9 +2,24 @@
 //!
 //! Nothing but a test can: [`Rules::without`] is compiled into tests alone, and there is no configuration for it.
 
-/// A rule that the emulator keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
+/// Makes the rules, and for the tests the list of them.
+macro_rules! rules {
+    ($($(#[$meaning:meta])* $rule:ident,)*) => {
+        /// A rule that the emulator keeps.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Rule {
+            $($(#[$meaning])* $rule,)*
+        }
+
+        impl Rule {
+            /// All of them.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$rule,)*];
+        }
+    };
+}
+
+rules! {
     /// SASL must succeed in time.
     AuthDeadline,
     /// A link must follow in time.
@@ -75,48 +90,6 @@ pub(crate) enum Rule {
     FrameDepth,
     /// Whoever does not read is not read from.
     OutBound,
-}
-
-impl Rule {
-    /// All of them.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 35] = [
-        Self::AuthDeadline,
-        Self::LinkDeadline,
-        Self::IdleRange,
-        Self::IdleKept,
-        Self::OneReceiver,
-        Self::NoSender,
-        Self::ClientsPerGroup,
-        Self::AttemptsPerMinute,
-        Self::RealTimeRate,
-        Self::BacklogRate,
-        Self::RealTimeFirst,
-        Self::AckTimeout,
-        Self::RetryAfter,
-        Self::RetryAfterLinkLoss,
-        Self::RealTimeWait,
-        Self::Retention,
-        Self::BacklogCapacity,
-        Self::MaxPayload,
-        Self::Uneven,
-        Self::SaslSignature,
-        Self::KeyPermission,
-        Self::KeyAccount,
-        Self::TokenLife,
-        Self::ApiSignature,
-        Self::ApiTimestamp,
-        Self::ApiNonce,
-        Self::ApiRate,
-        Self::StsRate,
-        Self::OidcSignature,
-        Self::GroupsPerProduct,
-        Self::ProductsPerGroup,
-        Self::GroupsPerAccount,
-        Self::MaxFrame,
-        Self::FrameDepth,
-        Self::OutBound,
-    ];
 }
 
 /// Which rules are kept: all, but in a test that takes one away.

@@ -155,12 +155,13 @@ pub(super) async fn change(State(admin): Shared, body: Bytes) -> Result<Json<Pro
     let request: DevicesRequest = read(&body)?;
     if request.stop {
         admin.generator.stop();
-        return Ok(Json(Progress { running: false, behind: 0, ..admin.generator.progress() }));
+        return Ok(Json(admin.generator.progress()));
     }
     let plan = request.plan(&admin.product_key, admin.max_payload_bytes, admin.seed).map_err(bad)?;
     admin.generator.start(plan).map_err(|error| match error {
         StartError::Running => Refused(StatusCode::CONFLICT, error.to_string()),
         StartError::Group(group) => group.into(),
+        StartError::Ended => Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     })?;
     Ok(Json(admin.generator.progress()))
 }

@@ -54,12 +54,14 @@ pub(crate) struct Counted {
     pub(crate) tally: Tally,
 }
 
-/// How hard one account calls one product.
+/// How hard one account calls one product, or one action of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Rate {
     pub(crate) account: String,
     pub(crate) product: Product,
+    /// The action, where it has a second of its own; `null` for all those that share one.
+    pub(crate) action: Option<&'static str>,
     /// The most calls in any one second, throttled ones included.
     pub(crate) peak_per_second: u64,
 }
@@ -173,19 +175,21 @@ impl Gate {
             .collect()
     }
 
-    /// How hard each account has called; one line per action where that is what is throttled.
+    /// How hard each account has called: a line for what shares a second.
     pub(super) fn rates(&self) -> Vec<Rate> {
         let mut rates: Vec<Rate> = self
             .recent
             .iter()
-            .map(|((account, product, _), recent)| Rate {
+            .map(|((account, product, action), recent)| Rate {
                 account: account.clone(),
                 product: *product,
+                action: *action,
                 peak_per_second: recent.peak,
             })
             .collect();
         rates.sort_by(|a, b| {
-            (&a.account, a.product, b.peak_per_second).cmp(&(&b.account, b.product, a.peak_per_second))
+            let (most, least) = (b.peak_per_second, a.peak_per_second);
+            (&a.account, a.product, most, a.action).cmp(&(&b.account, b.product, least, b.action))
         });
         rates
     }
@@ -259,6 +263,28 @@ mod tests {
             assert!(!gate.admits("a", Product::Iot, "Z", 1, true, now));
             assert!(gate.admits("a", Product::Sts, "X", 1, false, now));
             assert!(gate.admits("a", Product::Iot, "X", 1, false, Micros::new(SECOND_US)));
+        }
+    }
+
+    #[test]
+    fn a_rate_names_the_action_that_has_a_second_of_its_own() {
+        for (scope, expected) in [
+            (ThrottleScope::Account, [(None, 3), (Some("Z"), 1)]),
+            (ThrottleScope::Action, [(Some("X"), 2), (Some("Y"), 1)]),
+        ] {
+            let mut gate = gate(scope);
+            for (action, apart) in [("X", false), ("X", false), ("Y", false), ("Z", true)] {
+                gate.admits("a", Product::Iot, action, 5, apart, Micros::new(0));
+            }
+            let rates: Vec<_> = gate.rates().iter().map(|rate| (rate.action, rate.peak_per_second)).collect();
+            assert_eq!(rates[..2], expected);
+            let lines = serde_json::to_value(gate.rates()).unwrap();
+            assert_eq!(
+                lines[0],
+                serde_json::json!({
+                    "account": "a", "product": "Iot", "action": expected[0].0, "peakPerSecond": expected[0].1,
+                })
+            );
         }
     }
 

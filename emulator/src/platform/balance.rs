@@ -13,31 +13,43 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::clock::Micros;
 
 /// The weight of a client that has its share.
-const EVEN: i128 = 4_096;
+const EVEN: i64 = 4_096;
 /// How far from its share a client is at most.
-const SKEW: i128 = 4;
+const SKEW: i64 = 4;
 
 #[derive(Debug)]
 struct Tilt {
     serial: u64,
-    weight: i128,
+    /// Its weight at `since`; at `until` it is even.
+    start: i64,
     since: Micros,
     until: Micros,
+    /// Its weight when the tilts were last looked at.
+    weight: i64,
 }
 
 impl Tilt {
-    fn weight(&self, now: Micros) -> i128 {
+    /// The weight at `now`, and when it is another.
+    fn at(&self, now: Micros) -> (i64, Micros) {
         let (length, gone) = (self.until.since(self.since), now.since(self.since));
         if gone >= length {
-            return EVEN;
+            return (EVEN, Micros::NEVER);
         }
-        self.weight + (EVEN - self.weight) * i128::from(gone) / i128::from(length)
+        let (way, long) = (u128::from((EVEN - self.start).unsigned_abs()).max(1), u128::from(length));
+        let steps = way * u128::from(gone) / long;
+        let next = u64::try_from(((steps + 1) * long).div_ceil(way)).unwrap_or(length);
+        let steps = i64::try_from(steps).unwrap_or(0);
+        (self.start + steps * (EVEN - self.start).signum(), Micros::new(self.since.get() + next.min(length)))
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Balance {
+    /// By their serials.
     tilts: Vec<Tilt>,
+    /// Until when their weights are what they were when they were last looked at. It is some milliseconds at least, so
+    /// that most draws need not reckon.
+    same_until: Micros,
     /// When the last of them is over.
     even_from: Micros,
     rng: SmallRng,
@@ -45,14 +57,26 @@ pub(super) struct Balance {
 
 impl Balance {
     pub(super) fn new(seed: u64) -> Self {
-        Self { tilts: Vec::new(), even_from: Micros::default(), rng: SmallRng::seed_from_u64(seed) }
+        let (same_until, even_from) = (Micros::NEVER, Micros::default());
+        Self { tilts: Vec::new(), same_until, even_from, rng: SmallRng::seed_from_u64(seed) }
     }
 
-    fn tilt(&mut self, serial: u64, weight: i128, now: Micros, lasts: Duration) {
+    fn tilt(&mut self, serial: u64, start: i64, now: Micros, lasts: Duration) {
         self.tilts.retain(|tilt| tilt.serial != serial && tilt.until > now);
         let until = now.after(lasts);
-        self.tilts.push(Tilt { serial, weight, since: now, until });
+        let at = self.tilts.partition_point(|tilt| tilt.serial < serial);
+        self.tilts.insert(at, Tilt { serial, start, since: now, until, weight: start });
+        self.look(now);
         self.even_from = self.even_from.max(until);
+    }
+
+    fn look(&mut self, now: Micros) {
+        self.same_until = Micros::NEVER;
+        for tilt in &mut self.tilts {
+            let (weight, until) = tilt.at(now);
+            tilt.weight = weight;
+            self.same_until = self.same_until.min(until);
+        }
     }
 
     /// A client has come to `others`.
@@ -77,16 +101,18 @@ impl Balance {
         now >= self.even_from
     }
 
-    fn weight(&self, serial: u64, now: Micros) -> i128 {
-        weight(&self.tilts, serial, now)
+    fn weight(&self, serial: u64, now: Micros) -> i64 {
+        self.tilts.iter().find(|tilt| tilt.serial == serial).map_or(EVEN, |tilt| tilt.at(now).0)
     }
 
-    /// Draws one of these by their weights: its index.
+    /// Draws one of these, which are in ascending order, by their weights: its index.
     pub(super) fn draw(&mut self, serials: impl Iterator<Item = u64> + Clone, now: Micros) -> usize {
-        let weights = serials.map(|serial| weight(&self.tilts, serial, now));
-        let sum: i128 = weights.clone().sum();
+        if now >= self.same_until {
+            self.look(now);
+        }
+        let sum: i64 = weights(&self.tilts, serials.clone()).sum();
         let mut left = self.rng.random_range(0..sum.max(1));
-        let passed = weights.take_while(|weight| {
+        let passed = weights(&self.tilts, serials).take_while(|weight| {
             left -= weight;
             left >= 0
         });
@@ -94,8 +120,13 @@ impl Balance {
     }
 }
 
-fn weight(tilts: &[Tilt], serial: u64, now: Micros) -> i128 {
-    tilts.iter().find(|tilt| tilt.serial == serial).map_or(EVEN, |tilt| tilt.weight(now))
+/// Both in ascending order.
+fn weights(tilts: &[Tilt], serials: impl Iterator<Item = u64>) -> impl Iterator<Item = i64> {
+    let mut tilts = tilts.iter().peekable();
+    serials.map(move |serial| {
+        while tilts.next_if(|tilt| tilt.serial < serial).is_some() {}
+        tilts.next_if(|tilt| tilt.serial == serial).map_or(EVEN, |tilt| tilt.weight)
+    })
 }
 
 #[cfg(test)]
@@ -146,5 +177,49 @@ mod tests {
             drawn[balance.draw([1, 2].into_iter(), at(0))] += 1;
         }
         assert!((1_800..2_200).contains(&drawn[1]), "{drawn:?}: a fifth");
+    }
+
+    /// The straight line itself, reckoned anew.
+    fn line(tilt: &Tilt, now: Micros) -> i128 {
+        let (length, gone) = (i128::from(tilt.until.since(tilt.since)), i128::from(now.since(tilt.since)));
+        let start = i128::from(tilt.start);
+        if gone >= length { i128::from(EVEN) } else { start + (i128::from(EVEN) - start) * gone / length }
+    }
+
+    #[test]
+    fn a_draw_goes_by_the_weights_of_its_moment() {
+        let mut balance = Balance::new(1);
+        for serial in [5, 2, 9] {
+            balance.joined(serial, 1, at(serial), LASTS);
+        }
+        balance.left(1, &[3, 7], at(20), LASTS);
+        for micros in (20_000_000..640_000_000).step_by(7_919) {
+            let now = Micros::new(micros);
+            balance.draw([2, 3, 5, 7, 9].into_iter(), now);
+            let wrong = balance.tilts.iter().find(|tilt| i128::from(tilt.weight) != line(tilt, now));
+            assert!(wrong.is_none(), "at {micros}: {wrong:?}");
+        }
+        let drawn: Vec<i64> = weights(&balance.tilts, [1, 2, 5, 8, 9].into_iter()).collect();
+        assert_eq!(drawn, [EVEN; 5]);
+    }
+
+    #[test]
+    fn a_weight_is_the_same_until_it_says() {
+        let tilt = |start, lasts| Tilt { serial: 1, start, since: at(1), until: at(1).after(lasts), weight: start };
+        for tilt in [tilt(EVEN / SKEW, LASTS), tilt(EVEN * SKEW, LASTS), tilt(EVEN + 1, LASTS), tilt(EVEN, LASTS)] {
+            let mut now = tilt.since;
+            for _ in 0..1_000 {
+                let (weight, until) = tilt.at(now);
+                if until == Micros::NEVER {
+                    break;
+                }
+                assert_eq!(tilt.at(Micros::new(until.get() - 1)).0, weight, "{tilt:?} until {until:?}");
+                assert!(until > now && (tilt.at(until).0 != weight || until == tilt.until), "{tilt:?} from {until:?}");
+                now = until;
+            }
+        }
+        let long = tilt(EVEN * SKEW, Duration::MAX);
+        let half = Micros::new(u64::MAX / 2);
+        assert_eq!(i128::from(long.at(half).0), line(&long, half));
     }
 }

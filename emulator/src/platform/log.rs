@@ -124,6 +124,16 @@ pub struct FateSummary {
     pub state: State,
 }
 
+/// What a message takes besides its body, in bytes: as measured with many that wait.
+const BESIDE_BODY: u64 = 400;
+
+impl Record {
+    /// What it takes until it is settled.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.body.len() as u64 + BESIDE_BODY
+    }
+}
+
 /// The log. See the module.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -132,6 +142,8 @@ pub(crate) struct Log {
     shelf: Shelf<Record>,
     given_ids: HashMap<Box<str>, VecDeque<Seq>>,
     recent: Recent,
+    /// What the messages that are not settled take.
+    held_bytes: u64,
     pub(super) names: Names,
     pub(super) violations: Violations,
 }
@@ -143,9 +155,15 @@ impl Log {
             shelf: Shelf::new(capacity),
             given_ids: HashMap::new(),
             recent: Recent::default(),
+            held_bytes: 0,
             names: Names::default(),
             violations: Violations::default(),
         }
+    }
+
+    /// What the messages that are not settled take, in bytes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes
     }
 
     /// The message ID of the next message, unless one is given.
@@ -162,7 +180,7 @@ impl Log {
         if let Some(id) = &given_id {
             self.given_ids.entry(id.clone()).or_default().push_back(self.shelf.next());
         }
-        self.shelf.add(Record {
+        let record = Record {
             group: arrival.group,
             published: now,
             body: arrival.body,
@@ -173,7 +191,9 @@ impl Log {
             pushes: 0,
             state: State::Waiting,
             repeated: arrival.repeated,
-        })
+        };
+        self.held_bytes += record.held_bytes();
+        self.shelf.add(record)
     }
 
     /// The record of `seq`, unless it was folded (then it was settled for good).
@@ -213,6 +233,7 @@ impl Log {
             if state == State::Accepted {
                 record.accepted_unix_us = now.unix_us;
             }
+            self.held_bytes -= record.held_bytes();
             let body = std::mem::take(&mut record.body);
             self.recent.push(Past { seq, given_id: record.given_id.clone(), group: record.group, body });
             self.fold(seq);

@@ -127,6 +127,11 @@ impl Platform {
         }
     }
 
+    /// Whether the messages that are not settled take as much memory as they may.
+    pub fn is_full(&self) -> bool {
+        self.depot.log.held_bytes() >= self.depot.terms.limits.held_bytes
+    }
+
     /// Gives up a group's whole backlog, and returns how many messages that were.
     pub fn clear_backlog(&mut self, group: &str, now: Now) -> Result<u64, UnknownGroup> {
         let (_, group, depot) = self.group_mut(group)?;
@@ -290,14 +295,19 @@ impl Platform {
     #[must_use]
     pub fn audit(&self) -> Audit {
         let mut recounts: HashMap<usize, Recount> = HashMap::new();
+        let mut held_bytes = 0;
         for (_, record) in self.depot.log.all().filter(|(_, record)| !record.state.is_final()) {
             recounts.entry(record.group).or_default().add(record.state);
+            held_bytes += record.held_bytes();
         }
+        let counted = self.depot.log.held_bytes();
+        let miscounted = (counted != held_bytes)
+            .then(|| format!("messages that are not settled take {held_bytes} bytes, and {counted} are counted"));
         let groups = self.groups.iter();
         let contradictions = groups.flat_map(|(index, group)| {
             group.contradictions(&self.depot, recounts.get(index).unwrap_or(&Recount::default()))
         });
-        self.depot.log.violations.report(contradictions)
+        self.depot.log.violations.report(contradictions.chain(miscounted))
     }
 
     /// The open connections of `group` (of all groups when `None`).

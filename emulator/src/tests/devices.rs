@@ -1,10 +1,13 @@
 //! Devices over real sockets: what an admin has them do, and what the OpenAPI says to them and of them.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sluice_cloud::credentials::AccessKey;
 use sluice_cloud::rpc::{self, Nonce, Params};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::admin::{get, post};
@@ -267,4 +270,22 @@ async fn actions_of_devices_have_rates_of_their_own() {
     for _ in 0..20 {
         assert_eq!(call(&emulator, "GetDeviceStatus", &params).await.1["Success"], true);
     }
+}
+
+#[tokio::test]
+async fn devices_are_silent_once_the_emulator_is_dropped_whatever_hangs() {
+    let emulator = emulator().await;
+    let mut hanging = tokio::net::TcpStream::connect(emulator.http_addr()).await.unwrap();
+    hanging.write_all(b"POST /admin/devices HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+    let hub = Arc::clone(emulator.hub());
+    start(&emulator, &json!({"rate": 1_000, "group": GROUP})).await;
+    eventually("they speak", || hub.counts(GROUP).unwrap().published > 0).await;
+    drop(emulator);
+    let published = hub.counts(GROUP).unwrap().published;
+    tokio::time::sleep(super::millis(100)).await;
+    assert_eq!(hub.counts(GROUP).unwrap().published, published);
+    hanging.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    hanging.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
 }

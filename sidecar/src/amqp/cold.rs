@@ -21,8 +21,8 @@ pub const HANDLE: u32 = 0;
 
 /// Reads a performative (its descriptor included) after checking size and depth.
 pub fn decode<T: DeserializeOwned>(performative: &'static str, body: &[u8]) -> Result<T, Fault> {
-    shape::check(body).map_err(|error| Fault::malformed(performative, error))?;
-    serde_amqp::from_slice(body).map_err(|error| Fault::Malformed { performative, error: error.to_string() })
+    let body = shape::check(body).map_err(|error| Fault::malformed(performative, error))?;
+    serde_amqp::from_slice(&body).map_err(|error| Fault::Malformed { performative, error: error.to_string() })
 }
 
 /// Serialising these values into memory can't fail; should it, the peer sees an empty frame and says so.
@@ -158,4 +158,44 @@ fn condition_name(condition: &ErrorCondition) -> String {
         ErrorCondition::Custom(name) => name.clone(),
     }
     .into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Empty, and says of what.
+    const NO_SYMBOLS: [u8; 4] = [0xe0, 2, 0, 0xa3];
+
+    fn described(code: u8, fields: &[&[u8]]) -> Vec<u8> {
+        let content = fields.concat();
+        let size = u32::try_from(content.len() + 4).unwrap().to_be_bytes();
+        let count = u32::try_from(fields.len()).unwrap().to_be_bytes();
+        [&[0x00, 0x53, code, 0xd0], &size[..], &count, &content].concat()
+    }
+
+    #[test]
+    fn what_follows_an_empty_array_is_read() {
+        let properties = [0xc1, 7, 2, 0xa3, 1, b'k', 0xa1, 1, b'v'];
+        let open = [&[0xa1, 1, b'c'][..], &[0x40], &[0x52, 1], &[0x60, 0, 2], &[0x52, 3]];
+        let arrays = [&NO_SYMBOLS[..], &[0xf0, 0, 0, 0, 5, 0, 0, 0, 0, 0xa3], &[0xe0, 1, 0], &NO_SYMBOLS];
+        let body = described(0x10, &[&open[..], &arrays, &[&properties]].concat());
+        let read: Open = decode("Open", &body).unwrap();
+        assert_eq!((read.channel_max.0, read.idle_time_out), (2, Some(3)));
+        assert_eq!(read.properties.unwrap().get(&Symbol::from("k")), Some(&serde_amqp::Value::String("v".into())));
+
+        let source = described(0x28, &[&[&[0x40][..]; 9], &[&NO_SYMBOLS[..], &NO_SYMBOLS][..]].concat());
+        let fields = [&[0xa1, 1, b'l'][..], &[0x52, 9], &[0x42], &[0x40], &[0x40], &source, &[0x40], &[0x40], &[0x40]];
+        let body = described(0x12, &[&fields[..], &[&[0x52, 5], &[0x40], &NO_SYMBOLS]].concat());
+        let read: Attach = decode("Attach", &body).unwrap();
+        assert_eq!((read.handle.0, read.initial_delivery_count), (9, Some(5)));
+    }
+
+    #[test]
+    fn an_array_that_would_be_misread_is_refused_by_its_name() {
+        let fault = decode::<Close>("Close", &described(0x18, &[&[0xe0, 5, 1, 0xc1, 2, 1, 0x40]])).unwrap_err();
+        let words = "the peer sent a malformed Close: an array of lists, maps, arrays or described values, which are not \
+                     read here";
+        assert_eq!(fault.to_string(), words);
+    }
 }

@@ -3,6 +3,9 @@
 //! Compiled for tests and for the fuzzer (`fuzz/`) alone; nothing of it is in the product. Both sides are given only what
 //! [`shape::check`] has passed, since theirs recurses and trusts what it reads.
 //!
+//! What comes once on a connection is read by fe2o3's codec alone. There the values that it finds in what the check returns
+//! are held against those that [`Reader`] finds in what came; it may refuse, and never misread.
+//!
 //! These differences are known, and nothing else is let pass:
 //!
 //! | what comes | ours | theirs | why |
@@ -19,6 +22,7 @@
 //! | two properties of one name | keeps both | keeps the last | part 1.6.23 forbids them |
 //! | a message-id of a type that it can't have | takes its text, if it has one | refuses | `PLATFORM.md 1.6`: types are unclear |
 //! | a body that is not bytes | refuses: no application could take it | takes | the platform sends Data |
+//! | a map with two keys that are the same, once on a connection | keeps both | keeps the last | part 1.6.23 forbids them |
 
 use std::collections::HashSet;
 use std::fmt;
@@ -32,12 +36,13 @@ use fe2o3_amqp_types::sasl::{SaslMechanisms, SaslOutcome};
 use serde::de::DeserializeOwned;
 use serde_amqp::Value;
 use serde_amqp::de::Deserializer;
+use serde_amqp::descriptor::Descriptor;
 use serde_amqp::primitives::Binary;
 use serde_amqp::read::IoReader;
 
 use crate::amqp::hot::{Disposition, Flow, Transfer, code};
 use crate::amqp::message::{self, Message, Unreadable};
-use crate::amqp::reader::{Malformed, Reader};
+use crate::amqp::reader::{Malformed, Reader, Scalar};
 use crate::amqp::{cold, shape};
 
 /// Bytes that mean one thing to us and another to fe2o3.
@@ -66,7 +71,7 @@ pub fn compare(body: &[u8]) -> Result<(), Difference> {
         Ok(code::DISPOSITION) => compare_disposition(body, fields),
         Ok(other) => {
             read_cold(other, body);
-            Ok(())
+            compare_value(body)
         }
         Err(_) => Ok(()),
     }
@@ -87,6 +92,138 @@ fn read_cold(descriptor: u64, body: &[u8]) {
         code::SASL_MECHANISMS => read::<SaslMechanisms>(body),
         code::SASL_OUTCOME => read::<SaslOutcome>(body),
         _ => {}
+    }
+}
+
+// ---- Values ----------------------------------------------------------------------------------------------------------
+
+/// A value without those that it holds; they follow it.
+#[derive(Debug, PartialEq)]
+enum Part {
+    Scalar(String),
+    Described,
+    List(usize),
+    /// Of so many entries.
+    Map(usize),
+    Array(usize),
+}
+
+/// A map has two keys that are the same.
+const EQUAL_KEYS: Malformed = Malformed::Range("key");
+
+/// Reads one value both ways, if the checks of shape pass it.
+pub fn compare_value(body: &[u8]) -> Result<(), Difference> {
+    let Ok(checked) = shape::check(body) else { return Ok(()) };
+    let Ok(theirs) = serde_amqp::from_slice::<Value>(&checked) else { return Ok(()) };
+    let (mut ours, mut parts) = (Vec::new(), Vec::new());
+    let read = our_parts(&mut Reader::new(body), &mut ours);
+    their_parts(&theirs, &mut parts);
+    match read {
+        Ok(()) if ours == parts => Ok(()),
+        Err(EQUAL_KEYS) => Ok(()),
+        _ => Err(Difference { of: "value", ours: format!("{read:?} {ours:?}"), theirs: format!("{parts:?}") }),
+    }
+}
+
+fn our_parts(reader: &mut Reader<'_>, into: &mut Vec<Part>) -> Result<(), Malformed> {
+    match reader.rest().first() {
+        Some(0x00) => {
+            let mut held = Reader::new(&reader.rest()[1..]);
+            reader.skip()?;
+            into.push(Part::Described);
+            (0..2).try_for_each(|_| our_parts(&mut held, into))
+        }
+        Some(0x45 | 0xc0 | 0xd0) => {
+            let (mut held, count) = reader.list()?;
+            into.push(Part::List(count as usize));
+            (0..count).try_for_each(|_| our_parts(&mut held, into))
+        }
+        Some(0xc1 | 0xd1) => {
+            let (mut held, count) = reader.map()?.unwrap_or((Reader::new(&[]), 0));
+            into.push(Part::Map(count as usize / 2));
+            let mut keys = Vec::new();
+            for _ in 0..count / 2 {
+                let key = into.len();
+                our_parts(&mut held, into)?;
+                keys.push(format!("{:?}", &into[key..]));
+                our_parts(&mut held, into)?;
+            }
+            let different: HashSet<_> = keys.iter().collect();
+            if different.len() == keys.len() { Ok(()) } else { Err(EQUAL_KEYS) }
+        }
+        Some(0xe0 | 0xf0) => {
+            let elements = elements(next(reader)?);
+            into.push(Part::Array(elements.len()));
+            elements.iter().try_for_each(|element| our_parts(&mut Reader::new(element), into))
+        }
+        _ => {
+            into.push(Part::Scalar(format!("{:?}", reader.scalar()?)));
+            Ok(())
+        }
+    }
+}
+
+/// The elements of an array that is well-formed and whose elements are plain, each with its constructor.
+fn elements(array: &[u8]) -> Vec<Vec<u8>> {
+    let header = if array[0] == 0xe0 { 2 } else { 8 };
+    let count = array[1 + header / 2..=header].iter().fold(0, |count, &digit| count << 8 | usize::from(digit));
+    let Some((&constructor, mut data)) = array[1 + header..].split_first() else { return Vec::new() };
+    let mut elements = Vec::new();
+    while elements.len() < count {
+        let whole = [&[constructor], data].concat();
+        let Ok(element) = next(&mut Reader::new(&whole)) else { break };
+        data = &data[element.len() - 1..];
+        elements.push(element.to_vec());
+    }
+    elements
+}
+
+fn their_parts(value: &Value, into: &mut Vec<Part>) {
+    let scalar = match value {
+        Value::Described(described) => {
+            into.push(Part::Described);
+            their_parts(&descriptor(&described.descriptor), into);
+            return their_parts(&described.value, into);
+        }
+        Value::List(items) => {
+            into.push(Part::List(items.len()));
+            return items.iter().for_each(|item| their_parts(item, into));
+        }
+        Value::Map(entries) => {
+            into.push(Part::Map(entries.len()));
+            return entries.iter().for_each(|(key, value)| [key, value].iter().for_each(|it| their_parts(it, into)));
+        }
+        Value::Array(elements) => {
+            into.push(Part::Array(elements.len()));
+            return elements.iter().for_each(|element| their_parts(element, into));
+        }
+        Value::Null => Scalar::Null,
+        Value::Bool(value) => Scalar::Bool(*value),
+        Value::Ubyte(value) => Scalar::Unsigned(u64::from(*value)),
+        Value::Ushort(value) => Scalar::Unsigned(u64::from(*value)),
+        Value::Uint(value) => Scalar::Unsigned(u64::from(*value)),
+        Value::Ulong(value) => Scalar::Unsigned(*value),
+        Value::Byte(value) => Scalar::Signed(i64::from(*value)),
+        Value::Short(value) => Scalar::Signed(i64::from(*value)),
+        Value::Int(value) => Scalar::Signed(i64::from(*value)),
+        Value::Long(value) => Scalar::Signed(*value),
+        Value::Float(value) => Scalar::Float(value.0),
+        Value::Double(value) => Scalar::Double(value.0),
+        Value::Char(value) => Scalar::Char(*value),
+        Value::Timestamp(value) => Scalar::Timestamp(value.milliseconds()),
+        Value::Uuid(value) => Scalar::Uuid(value.clone().into_inner()),
+        Value::Binary(bytes) => Scalar::Binary(bytes),
+        Value::String(text) => Scalar::Text(text),
+        Value::Symbol(text) => Scalar::Text(text.as_str()),
+        Value::Decimal32(_) | Value::Decimal64(_) | Value::Decimal128(_) => Scalar::Other,
+    };
+    into.push(Part::Scalar(format!("{scalar:?}")));
+}
+
+fn descriptor(descriptor: &Descriptor) -> Value {
+    match descriptor {
+        Descriptor::Name(name) => Value::Symbol(name.clone()),
+        Descriptor::Code(code) => Value::Ulong(*code),
     }
 }
 

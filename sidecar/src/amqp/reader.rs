@@ -37,6 +37,9 @@ pub enum Malformed {
     /// An array of zero-width elements that would expand to far more than it takes on the wire.
     #[error("an array states more elements than its size can hold")]
     ArrayBomb,
+    /// An array whose elements hold others. No known performative has one, and the general decoder misreads it.
+    #[error("an array of lists, maps, arrays or described values, which are not read here")]
+    ArrayOfCompounds,
     /// A described value whose descriptor is not known at its place.
     #[error("a described value is of no kind known here")]
     Descriptor,

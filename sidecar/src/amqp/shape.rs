@@ -2,7 +2,11 @@
 //! no array that expands to more than it takes on the wire.
 //!
 //! `serde_amqp` recurses on nested values, trusts an array's count and underflows on a map of odd length, so nothing reaches
-//! it that has not passed here.
+//! it that has not passed here. Two kinds of array it misreads: of an array of compounds it reads the first element right,
+//! so such arrays are refused; the constructor of an empty array it takes for the next value, so that is left out.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use super::reader::Malformed;
 
@@ -12,24 +16,61 @@ const MAX_DEPTH: usize = 24;
 /// An array of a zero-width type says nothing but its length; more than this many elements is an attack.
 const MAX_ZERO_WIDTH: u32 = 1024;
 
-/// Checks that `bytes` hold exactly one value, whole and of bounded depth.
-pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
-    let mut walk = Walk { bytes, at: 0, open: Vec::with_capacity(8) };
+/// Checks that `bytes` hold exactly one value, whole and of bounded depth, and returns it as the decoder understands it.
+pub fn check(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Malformed> {
+    let mut walk = Walk { bytes, at: 0, open: Vec::with_capacity(8), rewrite: None };
     walk.value()?;
-    if walk.at == bytes.len() { Ok(()) } else { Err(Malformed::CompoundSize) }
+    if walk.at != bytes.len() {
+        return Err(Malformed::CompoundSize);
+    }
+    Ok(walk.rewrite.map_or(Cow::Borrowed(bytes), |rewrite| Cow::Owned(rewrite.finish())))
 }
 
-/// A compound or described value that has been entered: where it ends (a described value has no stated end) and how many
-/// values it still holds.
+/// Where a value states its size, and where what that size covers ends.
+struct Extent {
+    size: Range<usize>,
+    end: usize,
+}
+
+/// A compound or described value that has been entered: its extent (a described value states none) and how many values it
+/// still holds.
 struct Open {
-    end: Option<usize>,
+    extent: Option<Extent>,
     left: u32,
+}
+
+/// The same value with some bytes left out. Until it is finished, everything is where it was.
+struct Rewrite {
+    bytes: Vec<u8>,
+    left_out: Vec<Range<usize>>,
+}
+
+impl Rewrite {
+    /// The size stated there covers so many bytes less.
+    fn shrink(&mut self, size: &Range<usize>, by: usize) {
+        let digits = &mut self.bytes[size.clone()];
+        let stated = digits.iter().fold(0, |number, &digit| number << 8 | usize::from(digit));
+        let smaller = (stated - by).to_be_bytes();
+        digits.copy_from_slice(&smaller[smaller.len() - digits.len()..]);
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(self.bytes.len());
+        let mut at = 0;
+        for range in self.left_out {
+            kept.extend_from_slice(&self.bytes[at..range.start]);
+            at = range.end;
+        }
+        kept.extend_from_slice(&self.bytes[at..]);
+        kept
+    }
 }
 
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
     open: Vec<Open>,
+    rewrite: Option<Rewrite>,
 }
 
 impl Walk<'_> {
@@ -39,11 +80,10 @@ impl Walk<'_> {
         self.enter(code)?;
         while let Some(top) = self.open.last_mut() {
             if top.left == 0 {
-                let end = top.end;
-                self.open.pop();
-                if end.is_some_and(|end| end != self.at) {
+                if top.extent.as_ref().is_some_and(|extent| extent.end != self.at) {
                     return Err(Malformed::CompoundSize);
                 }
+                self.open.pop();
                 continue;
             }
             top.left -= 1;
@@ -56,18 +96,18 @@ impl Walk<'_> {
     /// Consumes a value of constructor `code`, or opens it if it holds others.
     fn enter(&mut self, code: u8) -> Result<(), Malformed> {
         match code {
-            0x00 => self.push(Open { end: None, left: 2 }),
+            0x00 => self.push(Open { extent: None, left: 2 }),
             0xc0 | 0xc1 | 0xd0 | 0xd1 => {
                 let wide = code >= 0xd0;
-                let end = self.sized(wide)?;
+                let extent = self.sized(wide)?;
                 let left = self.number(wide)?;
                 let holds_pairs = matches!(code, 0xc1 | 0xd1);
-                if left as usize > end.saturating_sub(self.at) || (holds_pairs && left % 2 == 1) {
+                if left as usize > extent.end.saturating_sub(self.at) || (holds_pairs && left % 2 == 1) {
                     return Err(Malformed::CompoundSize);
                 }
-                self.push(Open { end: Some(end), left })
+                self.push(Open { extent: Some(extent), left })
             }
-            0xe0 | 0xf0 => self.array_of(code == 0xf0),
+            0xe0 | 0xf0 => self.array(code == 0xf0),
             _ => self.plain(code),
         }
     }
@@ -81,22 +121,58 @@ impl Walk<'_> {
     }
 
     /// Arrays in performatives hold symbols (capabilities, locales, mechanisms) and nothing that nests.
-    fn array_of(&mut self, wide: bool) -> Result<(), Malformed> {
-        let end = self.sized(wide)?;
+    fn array(&mut self, wide: bool) -> Result<(), Malformed> {
+        let extent = self.sized(wide)?;
         let count = self.number(wide)?;
+        if count == 0 {
+            return self.nothing_of(&extent);
+        }
         let element = self.byte()?;
         match element {
-            0x00 | 0xc0..=0xff => return Err(Malformed::TooDeep),
+            0x00 | 0xc0..=0xff => return Err(Malformed::ArrayOfCompounds),
             0x40..=0x45 if count > MAX_ZERO_WIDTH => return Err(Malformed::ArrayBomb),
             0x40..=0x45 => {}
-            _ if count as usize > end.saturating_sub(self.at) => return Err(Malformed::ArrayBomb),
+            _ if count as usize > extent.end.saturating_sub(self.at) => return Err(Malformed::ArrayBomb),
             _ => {
                 for _ in 0..count {
                     self.plain(element)?;
                 }
             }
         }
-        if self.at == end { Ok(()) } else { Err(Malformed::CompoundSize) }
+        if self.at == extent.end { Ok(()) } else { Err(Malformed::CompoundSize) }
+    }
+
+    /// An empty array may say what it has none of, or not. If it does, that is left out.
+    fn nothing_of(&mut self, extent: &Extent) -> Result<(), Malformed> {
+        let start = self.at;
+        if start < extent.end {
+            self.constructor()?;
+        }
+        if self.at != extent.end {
+            return Err(Malformed::CompoundSize);
+        }
+        let constructor = start..self.at;
+        if constructor.is_empty() {
+            return Ok(());
+        }
+        let around = self.open.iter().filter_map(|open| open.extent.as_ref());
+        let rewrite = self.rewrite.get_or_insert_with(|| Rewrite { bytes: self.bytes.to_vec(), left_out: Vec::new() });
+        for extent in around.chain([extent]) {
+            rewrite.shrink(&extent.size, constructor.len());
+        }
+        rewrite.left_out.push(constructor);
+        Ok(())
+    }
+
+    /// The constructor of an array's elements, which may be described.
+    fn constructor(&mut self) -> Result<(), Malformed> {
+        let mut code = self.byte()?;
+        if code == 0x00 {
+            let descriptor = self.byte()?;
+            self.plain(descriptor)?;
+            code = self.byte()?;
+        }
+        if code < 0x40 { Err(Malformed::UnknownType(code)) } else { Ok(()) }
     }
 
     /// A value that holds no others.
@@ -115,12 +191,14 @@ impl Walk<'_> {
         self.advance(width)
     }
 
-    /// Reads a size and returns where what it covers ends.
-    fn sized(&mut self, wide: bool) -> Result<usize, Malformed> {
-        let size = self.number(wide)? as usize;
-        let end = self.at.checked_add(size).ok_or(Malformed::Truncated)?;
-        let limit = self.open.iter().rev().find_map(|open| open.end).unwrap_or(self.bytes.len());
-        if end <= limit { Ok(end) } else { Err(Malformed::Truncated) }
+    /// Reads a size and returns where it stands and where what it covers ends.
+    fn sized(&mut self, wide: bool) -> Result<Extent, Malformed> {
+        let start = self.at;
+        let length = self.number(wide)? as usize;
+        let end = self.at.checked_add(length).ok_or(Malformed::Truncated)?;
+        let around = self.open.iter().rev().find_map(|open| open.extent.as_ref());
+        let limit = around.map_or(self.bytes.len(), |extent| extent.end);
+        if end <= limit { Ok(Extent { size: start..self.at, end }) } else { Err(Malformed::Truncated) }
     }
 
     fn number(&mut self, wide: bool) -> Result<u32, Malformed> {
@@ -167,7 +245,7 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded() {
-        assert_eq!(check(&nested(MAX_DEPTH)), Ok(()));
+        assert_eq!(check(&nested(MAX_DEPTH)).map(drop), Ok(()));
         assert_eq!(check(&nested(MAX_DEPTH + 1)), Err(Malformed::TooDeep));
         assert_eq!(check(&nested(7_000)), Err(Malformed::TooDeep));
         assert_eq!(check(&[0x00; 10_000]), Err(Malformed::TooDeep));
@@ -176,9 +254,31 @@ mod tests {
     #[test]
     fn an_array_that_expands_is_refused() {
         assert_eq!(check(&[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]), Err(Malformed::ArrayBomb));
-        assert_eq!(check(&[0xe0, 2, 3, 0x40]), Ok(()));
-        assert_eq!(check(&[0xe0, 2, 3, 0x45]), Ok(()));
-        assert_eq!(check(&[0xe0, 6, 2, 0xa3, 1, b'a', 1, b'b']), Ok(()));
+        for sound in [&[0xe0, 2, 3, 0x40][..], &[0xe0, 6, 2, 0xa3, 1, b'a', 1, b'b']] {
+            assert_eq!(check(sound), Ok(Cow::Borrowed(sound)));
+        }
+    }
+
+    #[test]
+    fn what_an_empty_array_has_none_of_is_left_out() {
+        let inside = [&[0xc0, 14, 3][..], &[0xe0, 2, 0, 0xa3], &[0x52, 7], &[0xe0, 5, 0, 0x00, 0x53, 9, 0xc0]].concat();
+        let around = [&[0xd0, 0, 0, 0, 30, 0, 0, 0, 2][..], &inside, &[0xf0, 0, 0, 0, 5, 0, 0, 0, 0, 0xa3]].concat();
+        let inside = [&[0xc0, 9, 3][..], &[0xe0, 1, 0], &[0x52, 7], &[0xe0, 1, 0]].concat();
+        let expected = [&[0xd0, 0, 0, 0, 24, 0, 0, 0, 2][..], &inside, &[0xf0, 0, 0, 0, 4, 0, 0, 0, 0]].concat();
+        assert_eq!(check(&around), Ok(Cow::Owned(expected.clone())));
+        assert_eq!(check(&expected), Ok(Cow::Borrowed(&expected[..])));
+        let much = [&[0xd0, 0, 1, 0, 4, 0, 0, 0x40, 0][..], &[0xe0, 2, 0, 0xa3].repeat(0x4000)].concat();
+        let less = [&[0xd0, 0, 0, 0xc0, 4, 0, 0, 0x40, 0][..], &[0xe0, 1, 0].repeat(0x4000)].concat();
+        assert_eq!(check(&much), Ok(Cow::Owned(less)));
+    }
+
+    #[test]
+    fn an_empty_array_holds_one_constructor_at_most() {
+        assert_eq!(check(&[0xe0, 3, 0, 0xa3, 0xa3]), Err(Malformed::CompoundSize));
+        assert_eq!(check(&[0xe0, 2, 0, 0x01]), Err(Malformed::UnknownType(0x01)));
+        assert_eq!(check(&[0xe0, 3, 0, 0x00, 0x53]), Err(Malformed::Truncated));
+        assert_eq!(check(&[0xc0, 4, 2, 0xe0, 1, 0]), Err(Malformed::Truncated));
+        assert_eq!(check(&[0xc0, 5, 1, 0xe0, 2, 0, 0xa3, 0x40]), Err(Malformed::CompoundSize));
     }
 
     #[test]

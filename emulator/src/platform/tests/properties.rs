@@ -44,6 +44,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The default as often as another.
+fn profile() -> impl Strategy<Value = Profile> {
+    let others = [Profile::alone(), Profile::pairs()].concat();
+    prop_oneof![Just(Profile::default()), prop::sample::select(others).prop_map(|variation| variation.profile)]
+}
+
 /// Limits that make everything happen within a few hundred milliseconds, and whose rates come out in whole ones.
 fn hasty() -> Limits {
     let millis = Duration::from_millis;
@@ -216,10 +222,13 @@ proptest! {
     }
 
     #[test]
-    fn ticking_at_the_alarm_is_as_good_as_ticking_all_the_time(steps in prop::collection::vec(step(), 1..60)) {
+    fn ticking_at_the_alarm_is_as_good_as_ticking_all_the_time(
+        profile in profile(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
         // One client, so that the dice decide nothing.
-        let limits = Limits { clients_per_group: 1, ..hasty() };
-        let (mut at_alarms, mut always) = (World::new(limits.clone()), World::new(limits));
+        let terms = Terms { profile, ..Terms::from(Limits { clients_per_group: 1, ..hasty() }) };
+        let (mut at_alarms, mut always) = (World::new(terms.clone()), World::new(terms));
         always.every = Some(Duration::from_millis(1));
         run(&mut at_alarms, &steps);
         run(&mut always, &steps);

@@ -84,6 +84,32 @@ fn ten_million_messages_need_less_than_a_gigabyte() {
     }
 }
 
+/// `cargo test --release -p sluice-emulator --lib -- --ignored --nocapture many_clients`
+#[test]
+#[ignore = "a measurement; in release"]
+fn what_a_message_costs_among_many_clients() {
+    for uneven_for in [seconds(0), seconds(600)] {
+        for clients in [1, 8, 64] {
+            let limits = Limits { real_time_per_connection: 100_000, fate_log_messages: 0, ..Limits::default() };
+            let mut world = World::new(Limits { uneven_for, ..limits });
+            let clients: Vec<_> = (0..clients).map(|nth| world.attached(&format!("c{nth}"), u32::MAX)).collect();
+            let (start, messages) = (Instant::now(), 300_000);
+            for _ in 0..messages / BATCH {
+                world.publish(BATCH);
+                for &client in &clients {
+                    if let [first, .., last] | [first @ last] = world.fetch(client)[..] {
+                        world.settle(client, first, last, Outcome::Accepted);
+                    }
+                }
+                world.pass(Duration::from_millis(1));
+            }
+            assert_eq!(world.counts().accepted, messages as u64);
+            let each = start.elapsed() / u32::try_from(messages).unwrap();
+            println!("{} clients, uneven for {uneven_for:?}: {each:?} a message", clients.len());
+        }
+    }
+}
+
 #[test]
 fn one_who_does_not_read_is_given_no_more_until_it_does() {
     let limits = Limits { real_time_per_connection: u32::MAX, ack_timeout: seconds(3_600), ..Limits::default() };

@@ -84,7 +84,7 @@ fn every_proof_fails_without_what_it_proves() {
 #[test]
 fn everything_has_a_proof() {
     let has = |of: Subject| proofs().any(|proof| proof.of == of);
-    for rule in Rule::ALL {
+    for &rule in Rule::ALL {
         assert!(has(Subject::Rule(rule)), "{rule:?} has no proof");
     }
     for field in FIELDS {

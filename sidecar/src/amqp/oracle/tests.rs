@@ -94,7 +94,7 @@ fn simple() -> Bytes {
     .boxed()
 }
 
-/// Any value: of a simple type, a compound, an array of symbols, or described.
+/// Any value: of a simple type, a compound, an array, or described.
 fn value() -> Bytes {
     simple()
         .prop_recursive(3, 12, 4, |inner| {
@@ -103,6 +103,7 @@ fn value() -> Bytes {
                 (vec((inner.clone(), inner.clone()), 0..3), any::<bool>())
                     .prop_map(|(entries, wide)| map(&entries, wide)),
                 (vec("[a-z]{0,5}", 0..4), any::<bool>()).prop_map(|(symbols, wide)| symbols_array(&symbols, wide)),
+                (inner.clone(), 0..4_usize, any::<bool>()).prop_map(|(one, count, wide)| array(&one, count, wide)),
                 (simple(), inner).prop_map(|(descriptor, value)| [&[0x00], &descriptor[..], &value].concat()),
             ]
         })
@@ -130,6 +131,12 @@ fn symbols_array(symbols: &[String], wide: bool) -> Vec<u8> {
     let symbol = |symbol: &String| [&[u8::try_from(symbol.len()).unwrap()], symbol.as_bytes()].concat();
     let body: Vec<u8> = [0xa3].into_iter().chain(symbols.iter().flat_map(symbol)).collect();
     sized(0xe0, wide, symbols.len(), &body)
+}
+
+/// So many times the same value; of none, only its constructor.
+fn array(one: &[u8], count: usize, wide: bool) -> Vec<u8> {
+    let body = [&one[..1], &one[1..].repeat(count)].concat();
+    sized(0xe0, wide || body.len() > 250, count, &body)
 }
 
 /// Mostly of the right type, sometimes null, seldom anything.
@@ -286,6 +293,45 @@ fn messages_mean_the_same_to_both() {
 }
 
 #[test]
-fn what_comes_once_brings_no_decoder_down() {
+fn what_comes_once_brings_no_decoder_down_and_is_not_misread() {
     agree(once(), compare);
+}
+
+/// Every constructor whose values hold no others, with the data of one value.
+fn plain() -> impl Iterator<Item = Vec<u8>> {
+    let fixed = [
+        (0x40..=0x45, &[][..]),
+        (0x50..=0x56, &[1]),
+        (0x60..=0x61, &[1; 2]),
+        (0x70..=0x72, &[1; 4]),
+        (0x73..=0x73, &[0, 0, 0, b'x']),
+        (0x74..=0x74, &[1; 4]),
+        (0x80..=0x84, &[1; 8]),
+        (0x94..=0x94, &[1; 16]),
+        (0x98..=0x98, &[1; 16]),
+    ];
+    let variable = [0xa0_u8, 0xa1, 0xa3].map(|narrow| vec![narrow, 1, b'x']);
+    let wide = [0xb0_u8, 0xb1, 0xb3].map(|wide| vec![wide, 0, 0, 0, 1, b'x']);
+    let fixed = fixed.into_iter().flat_map(|(constructors, data)| constructors.map(move |it| [&[it], data].concat()));
+    fixed.chain(variable).chain(wide)
+}
+
+#[test]
+fn an_array_is_read_right_or_refused_and_what_follows_it_is_read() {
+    let frame = |array: Vec<u8>| list(&[array, vec![0x52, 7]], true);
+    let read = |frame: &[u8]| serde_amqp::from_slice::<Value>(&shape::check(frame).unwrap());
+    for one in plain() {
+        for (count, wide) in [(0, false), (0, true), (1, false), (2, false), (3, true)] {
+            let frame = frame(array(&one, count, wide));
+            let Ok(Value::List(read)) = read(&frame) else { panic!("{frame:02x?} is not read") };
+            assert_eq!(read[1], Value::Uint(7));
+            compare_value(&frame).unwrap();
+        }
+    }
+    for constructor in [&[0x00, 0x53, 0x70, 0x45][..], &[0xc0], &[0xc1], &[0xd0], &[0xd1], &[0xe0], &[0xf0]] {
+        let nothing = frame(sized(0xe0, false, 0, constructor));
+        assert_eq!(read(&nothing).unwrap(), Value::List(vec![Value::Array(Vec::new().into()), Value::Uint(7)]));
+        let one = frame(sized(0xe0, false, 1, &[constructor, &[1, 0]].concat()));
+        assert_eq!(shape::check(&one), Err(Malformed::ArrayOfCompounds));
+    }
 }
