@@ -283,12 +283,6 @@ impl Log {
         id.parse::<u64>().ok()?.checked_sub(self.id_base)
     }
 
-    /// Whether the log gave this ID to a message that was settled, and has folded it.
-    pub(super) fn has_folded(&self, id: &str) -> bool {
-        let given_out = 1..self.shelf.next();
-        self.number_of(id).is_some_and(|seq| given_out.contains(&seq) && self.get(seq).is_none())
-    }
-
     /// The messages with this ID, the last hundred of them.
     fn copies(&self, id: &str) -> impl Iterator<Item = (Seq, &Record)> {
         let given = self.given_ids.get(id).into_iter().flatten().copied();

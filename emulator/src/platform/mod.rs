@@ -27,7 +27,7 @@ mod publication;
 mod recent;
 mod shelf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdicts;
 mod view;
 mod visits;
@@ -141,12 +141,6 @@ impl Platform {
     /// What the platform's own API shows of a group.
     pub fn figures(&self, group: &str, now: Micros) -> Result<Figures, UnknownGroup> {
         Ok(self.group(group)?.figures(now))
-    }
-
-    /// The figures of every group.
-    pub fn all_figures(&self, now: Micros) -> impl Iterator<Item = (&str, Figures)> {
-        let named = self.by_name.iter().filter_map(|(name, index)| Some((name.as_str(), self.groups.get(index)?)));
-        named.map(move |(name, group)| (name, group.figures(now)))
     }
 
     /// The counts of every group.
@@ -277,12 +271,6 @@ impl Platform {
     #[must_use]
     pub fn fate(&self, id: &str) -> Option<Vec<FateLine>> {
         self.depot.log.fate(id)
-    }
-
-    /// Whether there was a message with this ID, if the platform numbered it, and only the counts know of it any more.
-    #[must_use]
-    pub fn has_folded(&self, id: &str) -> bool {
-        self.depot.log.has_folded(id)
     }
 
     /// The next at most `limit` messages of `group` after `after`, and the place to go on after.

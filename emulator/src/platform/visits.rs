@@ -1,7 +1,5 @@
 //! Clients on their way in and out.
 
-use std::net::SocketAddr;
-
 use super::door::{self, Door, Eviction, Refusal, Visit};
 use super::{ClientKey, Platform, UnknownGroup};
 use crate::clock::Now;
@@ -58,18 +56,6 @@ impl Platform {
         self.evicted.extend(evicted.into_iter().map(|(serial, why)| (key(serial), why)));
         self.next_serial += 1;
         Ok(key(serial))
-    }
-
-    /// A client's connection opens: it passes all doors up to the link. The outer error is an unknown group.
-    pub fn join(
-        &mut self,
-        group: &str,
-        client_id: &str,
-        address: SocketAddr,
-        now: Now,
-    ) -> Result<Result<ClientKey, Refusal>, UnknownGroup> {
-        self.index(group)?;
-        Ok(self.come_in(&Visit { group, client_id, address, refused: None }, now))
     }
 
     /// A client's connection is gone. What it held goes to the backlog.

@@ -10,7 +10,7 @@ use crate::config::AccessKeyEntry;
 use crate::instances::{DEFAULT_GROUP, Quotas, Setup};
 use crate::message::Draft;
 use crate::pattern::Pattern;
-use crate::platform::{ClientKey, Credit, Eviction, Outcome};
+use crate::platform::{ClientKey, Credit, Eviction, Outcome, Visit};
 
 const ACCOUNT: &str = "1";
 
@@ -90,11 +90,18 @@ impl Cloud {
 
     fn client(&mut self, group: &str, name: &str, credit: u32) -> ClientKey {
         let address = "192.168.1.2:36918".parse().unwrap();
-        let client = self.platform.join(group, name, address, self.now).unwrap().unwrap();
+        let visit = Visit { group, client_id: name, address, refused: None };
+        let client = self.platform.come(&visit, self.now).unwrap();
         self.platform.attach(client);
         let credit = Credit { delivery_count: Some(0), link_credit: credit, drain: false };
         self.platform.grant(client, credit, self.now);
         client
+    }
+
+    /// Shows a group's figures as they are now.
+    fn show(&mut self, group: &str) {
+        let figures = self.platform.figures(group, self.now.mono).unwrap();
+        self.shown.insert(group.to_owned(), figures);
     }
 
     fn publish(&mut self, group: &str, count: usize) {
@@ -217,11 +224,11 @@ fn clients_are_masked_where_that_is_asked_for() {
 #[test]
 fn figures_that_lag_are_shown_as_they_were() {
     let mut cloud = Cloud::new();
-    cloud.shown = cloud.platform.all_figures(cloud.now.mono).map(|(name, it)| (name.to_owned(), it)).collect();
+    cloud.show("orders");
     cloud.publish("orders", 3);
     let status = "Action=QueryConsumerGroupStatus&GroupId=orders";
     assert_eq!(cloud.ask(status)["AccumulationCount"], 0);
-    cloud.shown = cloud.platform.all_figures(cloud.now.mono).map(|(name, it)| (name.to_owned(), it)).collect();
+    cloud.show("orders");
     assert_eq!(cloud.ask(status)["AccumulationCount"], 3);
 }
 

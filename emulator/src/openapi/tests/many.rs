@@ -41,7 +41,7 @@ fn make_and_delete(groups: u64) {
     assert!(calls.iter().all(|line| line.tally.succeeded == groups && line.tally.refused == 0));
     service.hub.with_world(|world| {
         assert_eq!(world.instances.addresses(), ["DEFAULT_GROUP", "g"]);
-        assert_eq!(world.platform.all_figures(Micros::default()).count(), 2);
+        assert_eq!(world.platform.all_counts().count(), 2);
         assert!(world.shown.is_empty());
     });
 }

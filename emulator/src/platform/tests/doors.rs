@@ -7,10 +7,6 @@ fn world(limit: u32, profile: Profile) -> World {
     World::new(Terms { profile, ..Terms::from(Limits { clients_per_group: limit, ..Limits::default() }) })
 }
 
-fn join(world: &mut World, name: &str) -> Result<ClientKey, Refusal> {
-    world.platform.join(GROUP, name, ADDRESS, world.now()).unwrap()
-}
-
 #[test]
 fn who_is_evicted_gets_nothing_more_and_what_it_held_goes_to_others() {
     let mut world = world(2, Profile { surplus_client: SurplusClient::EvictsOldest, ..Profile::default() });
@@ -45,16 +41,15 @@ fn a_starved_client_is_answered_and_is_not_one_of_the_group() {
     assert_eq!((counts.clients, counts.clients_peak, counts.surplus, counts.waiting), (1, 1, 1, 1));
     world.platform.leave(first, world.now());
     assert_eq!(world.counts().backlog, 1, "there is no link that counts");
-    assert_eq!(join(&mut world, "c").map(|_| world.counts().clients), Ok(1));
+    assert_eq!(world.come("c").map(|_| world.counts().clients), Ok(1));
 }
 
 #[test]
 fn one_whose_link_was_refused_may_attach_once_there_is_room() {
     let mut world = world(1, Profile { surplus_client: SurplusClient::Attach, ..Profile::default() });
-    let first = join(&mut world, "a").unwrap();
-    let second = join(&mut world, "b").unwrap();
-    let visit = Visit { group: GROUP, client_id: "b", address: ADDRESS, refused: None };
-    let now = world.now();
+    let first = world.come("a").unwrap();
+    let (visit, now) = (visit(GROUP, "b"), world.now());
+    let second = world.platform.pass(&visit, None, Door::Open, now).unwrap().unwrap();
     let refused = world.platform.pass(&visit, Some(second), Door::Attach, now);
     assert_eq!(refused, Err(Refusal::TooManyClients { limit: 1 }));
     world.platform.leave(first, now);
@@ -71,9 +66,9 @@ fn a_client_id_that_is_counted_once_is_evicted_as_one() {
         ..Profile::default()
     };
     let mut world = world(1, profile);
-    let a = [join(&mut world, "a").unwrap(), join(&mut world, "a").unwrap()];
+    let a = [world.come("a").unwrap(), world.come("a").unwrap()];
     assert_eq!((world.counts().clients, world.platform.take_evicted()), (1, Vec::new()));
-    join(&mut world, "b").unwrap();
+    world.come("b").unwrap();
     assert_eq!(world.platform.take_evicted(), a.map(|client| (client, Eviction::Surplus)));
     assert_eq!(world.counts().clients_peak, 1);
 }
@@ -81,13 +76,13 @@ fn a_client_id_that_is_counted_once_is_evicted_as_one() {
 #[test]
 fn who_is_refused_drives_nobody_out() {
     let mut world = world(2, Profile { same_client_id: SameClientId::ClosesOlder, ..Profile::default() });
-    join(&mut world, "a").unwrap();
-    let b = join(&mut world, "b").unwrap();
-    let b = [b, join(&mut world, "b").unwrap()];
+    world.come("a").unwrap();
+    let b = world.come("b").unwrap();
+    let b = [b, world.come("b").unwrap()];
     assert_eq!(world.platform.take_evicted(), [(b[0], Eviction::SameClientId)]);
     let limits = GroupLimits { clients_per_group: 1, ..world.platform.group_limits(GROUP).unwrap() };
     world.platform.set_group_limits(GROUP, limits).unwrap();
-    assert!(join(&mut world, "b").is_err());
+    assert!(world.come("b").is_err());
     assert_eq!(world.platform.take_evicted(), []);
 }
 
@@ -109,7 +104,7 @@ fn the_next_attempts_can_be_refused() {
 fn connections_are_listed_with_what_they_hold() {
     let mut world = World::new(Limits::default());
     let a = world.attached("a", 5);
-    world.platform.join("other", "b", ADDRESS, world.now()).unwrap().unwrap();
+    world.platform.come(&visit("other", "b"), world.now()).unwrap();
     world.publish(2);
     let line = ConnectionLine {
         group: GROUP.to_owned(),

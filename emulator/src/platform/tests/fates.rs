@@ -85,7 +85,7 @@ fn a_message_that_keeps_failing_keeps_its_first_and_its_last_lines() {
 fn the_platforms_own_log_has_its_codes() {
     let mut world = World::new(Limits { clients_per_group: 1, ..Limits::default() });
     let client = world.attached("c", 10);
-    assert!(world.platform.join(GROUP, "d", ADDRESS, world.now()).unwrap().is_err());
+    assert!(world.come("d").is_err());
     let ids = world.publish(4);
     for (number, outcome) in [(0, Outcome::Released), (1, Outcome::Rejected), (2, Outcome::Accepted)] {
         world.settle(client, number, number, outcome);

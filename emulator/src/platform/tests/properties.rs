@@ -112,7 +112,7 @@ fn run(world: &mut World, steps: &[Step]) {
             }
             Step::Join => {
                 let name = if clients.len().is_multiple_of(2) { "c" } else { "d" };
-                if let Ok(client) = world.platform.join(GROUP, name, ADDRESS, world.now()).unwrap() {
+                if let Ok(client) = world.come(name) {
                     world.platform.attach(client);
                     clients.insert(client, Seen { attached: true, ..Seen::default() });
                 }

@@ -137,7 +137,7 @@ fn groups_that_come_and_go_leave_nothing() {
         let name = format!("group-{number}");
         world.platform.add_group(&name, world.now);
         world.platform.publish(&name, &[Draft::default()], world.now()).unwrap();
-        let client = world.platform.join(&name, &name, ADDRESS, world.now()).unwrap().unwrap();
+        let client = world.platform.come(&visit(&name, &name), world.now()).unwrap();
         world.platform.attach(client);
         let credit = Credit { delivery_count: None, link_credit: 1, drain: false };
         world.platform.grant(client, credit, world.now());

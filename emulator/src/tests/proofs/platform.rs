@@ -3,15 +3,12 @@
 mod rules;
 mod values;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Proof, ensure};
-use crate::clock::{Micros, Now};
 use crate::limits::Limits;
-use crate::message::Draft;
-use crate::platform::{ClientKey, Counts, Credit, Door, Outcome, Outgoing, Platform, Refusal, Visit};
+use crate::platform::tests::World;
+use crate::platform::{ClientKey, Outcome};
 use crate::rules::Rule;
 use crate::terms::Terms;
 
@@ -76,89 +73,19 @@ pub(super) const PROOFS: &[Proof] = &[
     Proof::value("dispositionRanges", "FirstOnly", |terms| values::is(values::disposition_ranges(terms), "FirstOnly")),
 ];
 
-const GROUP: &str = "g";
-
-/// No proof needs more ticks.
-const TICKS: usize = 100_000;
-
-/// A platform with one group, and a clock that moves when told.
-struct Stage {
-    platform: Platform,
-    now: Micros,
-}
-
-impl Stage {
-    fn new(terms: Terms) -> Self {
-        Self { platform: Platform::new(Arc::new(terms), [GROUP], 0, 1), now: Micros::default() }
-    }
-
+impl World {
     /// The same with other limits.
-    fn with(terms: Terms, change: impl FnOnce(&mut Limits)) -> Self {
-        let mut terms = terms;
+    fn with(mut terms: Terms, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut terms.limits);
         Self::new(terms)
     }
 
-    fn now(&self) -> Now {
-        Now { mono: self.now, unix_us: self.now.get() }
-    }
-
-    /// Lets time pass, ticking at every alarm on the way.
-    fn pass(&mut self, time: Duration) {
-        let until = self.now.after(time);
-        for _ in 0..TICKS {
-            if self.platform.alarm() > until {
-                break;
-            }
-            self.now = self.platform.alarm().max(self.now);
-            self.platform.tick(self.now());
-        }
-        self.now = until;
-    }
-
-    /// Someone comes through all doors, or is refused at one of them.
-    fn come(&mut self, client_id: &str) -> Result<ClientKey, (Door, Refusal)> {
-        let refused = self.platform.attempt(GROUP, self.now()).err();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4_000));
-        let visit = Visit { group: GROUP, client_id, address, refused };
-        let mut held = None;
-        for door in [Door::Sasl, Door::Open, Door::Attach] {
-            held = self.platform.pass(&visit, held, door, self.now()).map_err(|refusal| (door, refusal))?;
-        }
-        held.ok_or((Door::Attach, Refusal::NoGroup))
-    }
-
     /// A client with a link and credit.
     fn client(&mut self, client_id: &str, credit: u32) -> Result<ClientKey, String> {
-        let client = self.come(client_id).map_err(|refused| format!("{client_id} can't come in: {refused:?}"))?;
+        let client = self.attempt(client_id).map_err(|refused| format!("{client_id} can't come in: {refused:?}"))?;
         self.platform.attach(client);
         self.grant(client, 0, credit);
         Ok(client)
-    }
-
-    fn grant(&mut self, client: ClientKey, delivery_count: u32, link_credit: u32) {
-        let credit = Credit { delivery_count: Some(delivery_count), link_credit, drain: false };
-        self.platform.grant(client, credit, self.now());
-    }
-
-    fn publish(&mut self, count: usize) -> Result<(), String> {
-        let drafts = vec![Draft::default(); count];
-        self.platform.publish(GROUP, &drafts, self.now()).map(drop).map_err(|error| error.to_string())
-    }
-
-    /// How many messages were pushed to `client` since this was last asked.
-    fn fetch(&mut self, client: ClientKey) -> usize {
-        let mut outgoing: Vec<Outgoing> = Vec::new();
-        self.platform.take_outgoing(client, usize::MAX, &mut outgoing);
-        outgoing.len()
-    }
-
-    fn settle(&mut self, client: ClientKey, first: u32, last: u32, outcome: Outcome) {
-        self.platform.settle(client, first, last, outcome, self.now());
-    }
-
-    fn counts(&self) -> Result<Counts, String> {
-        self.platform.counts(GROUP).map_err(|error| error.to_string())
     }
 }
 
