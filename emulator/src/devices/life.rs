@@ -167,6 +167,11 @@ impl Life {
         device.unwrap_or_default()
     }
 
+    /// A device that can't be reached, and its state: offline, or never online.
+    pub(super) fn unreachable(&self, rng: &mut SmallRng) -> Option<(u32, State)> {
+        self.resting.draw(rng).map(|device| (device, self.state(device)))
+    }
+
     /// The next change of a device's status: one that waits for being told, or else a new one. `None` only if every device
     /// is gone without the platform knowing, or out of service.
     pub(super) fn status(&mut self, now_ms: u64, rng: &mut SmallRng) -> Option<StatusChange> {
