@@ -68,6 +68,14 @@ pub(super) struct StatusChange {
     pub(super) reason: Option<u16>,
 }
 
+/// Why a device can't be asked anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreached {
+    /// It has never been online.
+    Unactive,
+    Offline,
+}
+
 #[derive(Debug, Clone)]
 struct Device {
     state: State,
@@ -167,9 +175,11 @@ impl Life {
         device.unwrap_or_default()
     }
 
-    /// A device that can't be reached, and its state: offline, or never online.
-    pub(super) fn unreachable(&self, rng: &mut SmallRng) -> Option<(u32, State)> {
-        self.resting.draw(rng).map(|device| (device, self.state(device)))
+    /// A device that can't be reached, and why; nothing if there is none.
+    pub(super) fn unreached(&self, rng: &mut SmallRng) -> Option<(u32, Unreached)> {
+        let device = self.resting.draw(rng)?;
+        let never = self.state(device) == State::Unactive;
+        Some((device, if never { Unreached::Unactive } else { Unreached::Offline }))
     }
 
     /// The next change of a device's status: one that waits for being told, or else a new one. `None` only if every device

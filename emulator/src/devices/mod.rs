@@ -32,10 +32,10 @@ pub(crate) use self::plan::{Burst, Plan};
 pub(crate) use self::registry::{Called, Downlink, Registry, SharedRegistry};
 
 use self::kind::{Batch, Topic};
-use self::life::{Life, State, StatusChange};
+use self::life::{Life, StatusChange};
 use self::model::Event;
 use self::names::Names;
-use self::payload::{Unreached, Writer};
+use self::payload::Writer;
 use self::pen::Pen;
 use self::shuffle::Shuffle;
 use self::time::Moment;
@@ -160,9 +160,8 @@ impl Devices {
                 }
             }
             Kind::DownlinkReply if rng.random_range(0..UNREACHED_AMONG) == 0 => {
-                if let Some((device, state)) = life.unreachable(rng) {
+                if let Some((device, why)) = life.unreached(rng) {
                     let name = names.get(device);
-                    let why = if state == State::Unactive { Unreached::Unactive } else { Unreached::Offline };
                     Writer { pen, at, names, rng }.reply(name, Some(why));
                     return Topic::DownlinkReply.of(name);
                 }

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 
 use super::ids;
 use super::kind::Batch;
-use super::life::{Action, StatusChange};
+use super::life::{Action, StatusChange, Unreached};
 use super::model::{self, Event, Property};
 use super::names::{Name, Names, quoted};
 use super::pen::{Pen, digits};
@@ -22,14 +22,6 @@ const PROPERTIES_END: &str = "},\"checkFailedData\":{}}";
 const POSITION_AGE_MS: u64 = 60_000;
 /// What devices say in words of their own: some escape what is not ASCII.
 const WORDS: [&str; 4] = ["all well", "水位正常", r"\u6c34\u4f4d\u6b63\u5e38", "过热 🔥"];
-
-/// Why a device did not answer what it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreached {
-    /// It has never been online.
-    Unactive,
-    Offline,
-}
 
 /// What all payloads are made with.
 pub(super) struct Writer<'a> {

@@ -141,10 +141,9 @@ fn property_values_are_of_every_type_that_a_model_has() {
                 "Temperature" => value.is_f64(),
                 "Position" => value["latitude"].is_f64() && value["longitude"].is_f64(),
                 "Locked" => value.as_u64().is_some_and(|value| value < 2),
-                "Mode" => value.is_u64(),
+                "Mode" | "sentAtUs" => value.is_u64(),
                 "Currents" => value.as_array().is_some_and(|all| all.len() == 3 && all.iter().all(Value::is_f64)),
                 "Place" => value.is_string(),
-                "sentAtUs" => value.is_u64(),
                 _ => false,
             };
             assert!(right && item.as_object().unwrap().len() == 2, "{name} is {item}");
