@@ -63,14 +63,6 @@ impl Kind {
     }
 }
 
-/// The events that devices know. The second is of a module: `module:event`.
-const EVENTS: [&str; 3] = ["BrokenInfo", "meter:Overload", "LowBattery"];
-
-/// One of the events.
-pub(super) fn event(rng: &mut SmallRng) -> &'static str {
-    EVENTS[rng.random_range(0..EVENTS.len())]
-}
-
 /// Which of the two batches it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Batch {
@@ -81,7 +73,10 @@ pub(super) enum Batch {
 /// A topic with what it takes besides the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Topic<'a> {
-    Custom,
+    /// By the vendor's convention a device publishes to `user/update` and `user/update/error`, and subscribes to `user/get`.
+    Custom {
+        error: bool,
+    },
     Status,
     PropertyPost,
     EventPost(&'a str),
@@ -113,7 +108,8 @@ impl Topic<'_> {
             Self::OtaJobStatus { product, package, job } => {
                 joined("/", &[product, "/", package, "/", job, "/ota/job/status"])
             }
-            Self::Custom => own(&["user/get"]),
+            Self::Custom { error: false } => own(&["user/update"]),
+            Self::Custom { error: true } => own(&["user/update/error"]),
             Self::PropertyPost => own(&["thing/event/property/post"]),
             Self::EventPost(event) => own(&["thing/event/", event, "/post"]),
             Self::BatchPost(Batch::Properties) => own(&["thing/property/batch/post"]),

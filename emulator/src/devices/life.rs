@@ -68,6 +68,14 @@ pub(super) struct StatusChange {
     pub(super) reason: Option<u16>,
 }
 
+/// Why a device can't be asked anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreached {
+    /// It has never been online.
+    Unactive,
+    Offline,
+}
+
 #[derive(Debug, Clone)]
 struct Device {
     state: State,
@@ -165,6 +173,13 @@ impl Life {
     pub(super) fn someone(&self, rng: &mut SmallRng) -> u32 {
         let device = self.serving.draw(rng).or_else(|| self.online.draw(rng)).or_else(|| self.resting.draw(rng));
         device.unwrap_or_default()
+    }
+
+    /// A device that can't be reached, and why; nothing if there is none.
+    pub(super) fn unreached(&self, rng: &mut SmallRng) -> Option<(u32, Unreached)> {
+        let device = self.resting.draw(rng)?;
+        let never = self.state(device) == State::Unactive;
+        Some((device, if never { Unreached::Unactive } else { Unreached::Offline }))
     }
 
     /// The next change of a device's status: one that waits for being told, or else a new one. `None` only if every device

@@ -4,10 +4,13 @@
 //! Everything here is a value: the time comes with every call, and the same plan says the same at the same times, byte for
 //! byte. [`Registry`] alone is shared, with those who ask for a device's status or have something to say to it.
 
+mod ids;
 mod kind;
 mod life;
+mod model;
 mod names;
 mod payload;
+mod pen;
 mod plan;
 mod pool;
 mod registry;
@@ -30,8 +33,10 @@ pub(crate) use self::registry::{Called, Downlink, Registry, SharedRegistry};
 
 use self::kind::{Batch, Topic};
 use self::life::{Life, StatusChange};
+use self::model::Event;
 use self::names::Names;
-use self::payload::{Pen, Writer};
+use self::payload::Writer;
+use self::pen::Pen;
 use self::shuffle::Shuffle;
 use self::time::Moment;
 use crate::message::Draft;
@@ -42,6 +47,10 @@ const PAST_MS: u64 = 86_400_000;
 const JOB: [&str; 3] = ["PLANNED", "IN_PROGRESS", "COMPLETED"];
 /// One job of so many is canceled instead of being completed.
 const CANCELED_AMONG: u64 = 5;
+/// One request of so many is to a device that can't be reached, if there is one.
+const UNREACHED_AMONG: u32 = 16;
+/// One custom message of so many is about an error.
+const ERRORS_AMONG: u32 = 16;
 
 /// One crowd of devices. See the module.
 #[derive(Debug)]
@@ -150,21 +159,28 @@ impl Devices {
                     return Topic::SubDeviceFound.of(gateway);
                 }
             }
+            Kind::DownlinkReply if rng.random_range(0..UNREACHED_AMONG) == 0 => {
+                if let Some((device, why)) = life.unreached(rng) {
+                    let name = names.get(device);
+                    Writer { pen, at, names, rng }.reply(name, Some(why));
+                    return Topic::DownlinkReply.of(name);
+                }
+            }
             Kind::OtaJobStatus => return self.job(),
             _ => {}
         }
-        let past_ms = || now_ms.saturating_sub(u64::from(device) * 1_000 % PAST_MS).to_string();
-        let job = || job_id(self.job_states);
+        let past_ms = || now_ms.saturating_sub(u64::from(device) * 1_000 % PAST_MS);
+        let job = || ids::job(job_number(self.job_states));
         let mut writer = Writer { pen, at, names, rng };
         let topic = match kind {
             Kind::PropertyPost => {
-                writer.properties(name, &at.ms_text, self.payload_bytes);
+                writer.properties(name, now_ms, self.payload_bytes);
                 Topic::PropertyPost
             }
             Kind::EventPost => {
-                let event = kind::event(writer.rng);
-                writer.event(name, event, &at.ms_text);
-                Topic::EventPost(event)
+                let event = Event::draw(writer.rng);
+                writer.event(name, event, now_ms);
+                Topic::EventPost(event.identifier())
             }
             Kind::BatchPost => {
                 let batch = if writer.rng.random_bool(0.5) { Batch::Properties } else { Batch::Events };
@@ -172,17 +188,17 @@ impl Devices {
                 Topic::BatchPost(batch)
             }
             Kind::DownlinkReply => {
-                writer.reply(name);
+                writer.reply(name, None);
                 Topic::DownlinkReply
             }
             Kind::PropertyHistory => {
-                writer.properties(name, &past_ms(), 0);
+                writer.properties(name, past_ms(), 0);
                 Topic::PropertyHistory
             }
             Kind::EventHistory => {
-                let event = kind::event(writer.rng);
-                writer.event(name, event, &past_ms());
-                Topic::EventHistory(event)
+                let event = Event::draw(writer.rng);
+                writer.event(name, event, past_ms());
+                Topic::EventHistory(event.identifier())
             }
             Kind::OtaResult => {
                 writer.ota_result(name, &job());
@@ -197,8 +213,9 @@ impl Devices {
                 Topic::OtaVersion
             }
             Kind::Custom => {
-                writer.custom(name);
-                Topic::Custom
+                let error = writer.rng.random_range(0..ERRORS_AMONG) == 0;
+                writer.custom(name, error);
+                Topic::Custom { error }
             }
             // The others are here only when there was nothing to tell of their kind.
             _ => {
@@ -211,9 +228,8 @@ impl Devices {
 
     /// The next state of the firmware update job, or the first one of another.
     fn job(&mut self) -> String {
-        let (job, stage) = (self.job_states / JOB.len() as u64, self.job_states % JOB.len() as u64);
-        let id = job_id(self.job_states);
-        let package = package_id(job);
+        let (job, stage) = (job_number(self.job_states), self.job_states % JOB.len() as u64);
+        let (id, package) = (ids::job(job), ids::package(job));
         let canceled = stage == 2 && job % CANCELED_AMONG == CANCELED_AMONG - 1;
         let status = if canceled { "CANCELED" } else { JOB[usize::try_from(stage).unwrap_or_default()] };
         self.job_states += 1;
@@ -224,10 +240,11 @@ impl Devices {
 
     /// Rubbish under the topic of this kind. It is not a change of anything: those are all told.
     fn rubbish(&mut self, kind: Kind) -> Draft {
-        let (event, job) = (kind::event(&mut self.rng), job_id(self.job_states));
+        let (event, job) = (Event::draw(&mut self.rng).identifier(), job_number(self.job_states));
+        let (package, job) = (ids::package(job), ids::job(job));
         let name = self.names.get(self.rng.random_range(0..self.names.count()));
         let topic = match kind {
-            Kind::Custom => Topic::Custom,
+            Kind::Custom => Topic::Custom { error: false },
             Kind::Status => Topic::Status,
             Kind::PropertyPost => Topic::PropertyPost,
             Kind::EventPost => Topic::EventPost(event),
@@ -242,17 +259,14 @@ impl Devices {
             Kind::OtaResult => Topic::OtaResult,
             Kind::OtaProgress => Topic::OtaProgress,
             Kind::OtaVersion => Topic::OtaVersion,
-            Kind::OtaJobStatus => Topic::OtaJobStatus { product: self.names.product(), package: "package", job: &job },
+            Kind::OtaJobStatus => Topic::OtaJobStatus { product: self.names.product(), package: &package, job: &job },
         };
         rubbish::write(&mut self.pen, &name.who, &mut self.rng);
         Draft { topic: topic.of(name), payload: self.pen.take(), ..Draft::default() }
     }
 }
 
-fn job_id(states: u64) -> String {
-    format!("job{:06}", states / JOB.len() as u64)
-}
-
-fn package_id(job: u64) -> String {
-    format!("package{job:04}")
+/// The number of the job that is told of next, after so many states.
+fn job_number(states: u64) -> u64 {
+    states / JOB.len() as u64
 }

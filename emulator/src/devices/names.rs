@@ -1,5 +1,7 @@
 //! The names of a crowd's devices, in every form that messages need them in, made once.
 
+use super::ids;
+
 /// One device's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
@@ -9,6 +11,8 @@ pub(crate) struct Name {
     pub(crate) iot_id: String,
     /// `"iotId":"…","productKey":"…","deviceName":"…"`.
     pub(super) who: String,
+    /// The same without the first: `"productKey":"…","deviceName":"…"`.
+    pub(super) own: String,
     /// The beginning of its topics: `/${productKey}/${deviceName}/`.
     pub(super) prefix: String,
     /// The topic of its status.
@@ -31,10 +35,11 @@ impl Names {
     pub(crate) fn new(product: &str, count: u32) -> Self {
         let list = (0..count).map(|index| {
             let device = format!("device-{index:04}");
-            let iot_id = format!("{product}{device}");
-            let (id, key) = (quoted(&iot_id), quoted(product));
+            let iot_id = ids::device(product, index);
+            let own = format!(r#""productKey":{},"deviceName":"{device}""#, quoted(product));
             Name {
-                who: format!(r#""iotId":{id},"productKey":{key},"deviceName":"{device}""#),
+                who: format!(r#""iotId":"{iot_id}",{own}"#),
+                own,
                 prefix: format!("/{product}/{device}/"),
                 status: format!("/as/mqtt/status/{product}/{device}"),
                 device,
@@ -67,7 +72,8 @@ impl Names {
 
     /// The device that the platform calls so.
     pub(crate) fn find_iot_id(&self, iot_id: &str) -> Option<u32> {
-        self.find(iot_id.strip_prefix(self.product.as_str())?)
+        let index = ids::device_number(iot_id)?;
+        self.list.get(index as usize).filter(|name| name.iot_id == iot_id).map(|_| index)
     }
 }
 
@@ -80,13 +86,15 @@ mod tests {
         let names = Names::new("pk", 12_000);
         for (name, index) in [("device-0000", 0), ("device-0011", 11), ("device-11999", 11_999)] {
             assert_eq!(names.find(name), Some(index));
-            assert_eq!(names.find_iot_id(&format!("pk{name}")), Some(index));
+            assert_eq!(names.find_iot_id(&names.get(index).iot_id), Some(index));
         }
         for name in
             ["", "device-", "device-1", "device-00011", "device-12000", "device-+011", "meter-0001", "pkdevice-0001"]
         {
             assert_eq!(names.find(name), None, "{name}");
         }
-        assert_eq!(names.find_iot_id("device-0001"), None);
+        for id in ["device-0001", "pkdevice-0001", &ids::device("pk", 12_000), &ids::device("other", 11)] {
+            assert_eq!(names.find_iot_id(id), None, "{id}");
+        }
     }
 }

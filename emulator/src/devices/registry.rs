@@ -284,7 +284,8 @@ mod tests {
         let registry = registry(None, State::Online);
         assert_eq!(registry.status("other", "device-0001"), None);
         assert_eq!(registry.status("pk", "device-0003"), None);
-        assert_eq!(registry.find("pkdevice-0001"), Some(("pk", "device-0001")));
+        let id = Names::new("pk", 3).get(1).iot_id.clone();
+        assert_eq!(registry.find(&id), Some(("pk", "device-0001")));
         assert_eq!(registry.find("device-0001"), None);
     }
 

@@ -3,7 +3,7 @@
 use rand::rngs::SmallRng;
 use rand::{Rng as _, RngCore as _};
 
-use super::payload::Pen;
+use super::pen::Pen;
 
 /// The most bytes of the binary kind.
 const MOST_BINARY: usize = 256;

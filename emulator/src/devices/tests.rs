@@ -1,5 +1,7 @@
 //! What a crowd says, as a consumer sees it.
 
+mod vendor;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -192,12 +194,17 @@ fn status_messages_come_out_of_order_where_that_is_asked_for() {
 
 #[test]
 fn property_posts_are_filled_up_to_the_size_asked_for() {
-    for size in [400, 1_024, 10_000] {
-        let plan = Plan { payload_bytes: size, kinds: Weights::of([(Kind::PropertyPost, 1)]), ..plan(7) };
-        for post in said(&plan, 20) {
+    for size in [350, 400, 1_024, 10_000] {
+        let kinds = Weights::of([(Kind::PropertyPost, 1)]);
+        let plan = Plan { payload_bytes: size, kinds, ..Plan::new("a1emulator0", 1, 20, 7) };
+        for post in said(&plan, 200) {
             assert_eq!(post.payload.len(), size);
-            json(&post);
+            assert!(json(&post)["items"]["Note"].is_object());
         }
+    }
+    let plan = Plan { payload_bytes: 1, kinds: Weights::of([(Kind::PropertyPost, 1)]), ..plan(7) };
+    for post in said(&plan, 200) {
+        assert_eq!(json(&post)["items"].as_object().unwrap().len(), 2, "no more than it must say");
     }
 }
 
@@ -241,8 +248,8 @@ fn a_secret_is_told_with_a_creation_and_at_no_other_time() {
     let mut actions: HashMap<String, usize> = HashMap::new();
     for draft in &drafts {
         let payload = json(draft);
-        let (action, secret) = (payload["action"].as_str().unwrap(), payload["deviceSecret"].as_str().unwrap());
-        assert_eq!(!secret.is_empty(), action == "create", "{payload}");
+        let (action, secret) = (payload["action"].as_str().unwrap(), payload["deviceSecret"].as_str());
+        assert_eq!(secret.map(str::len), (action == "create").then_some(32), "{payload}");
         *actions.entry(action.to_owned()).or_default() += 1;
     }
     assert_eq!(actions.len(), 4, "{actions:?}");
@@ -255,7 +262,7 @@ fn what_they_tell_is_what_the_registry_knows() {
     let status = |device: &str| registry.lock().unwrap().status("pk", device);
     assert_eq!(status("device-0019"), Some(DeviceStatus::Online));
     assert_eq!(status("device-0020"), None);
-    let (mut offline, mut gone, mut disabled) = (0, 0, 0);
+    let (mut offline, mut gone, mut disabled, mut unreached) = (0, 0, 0, [0; 2]);
     for index in 0..5_000 {
         let draft = devices.next(AT + index * 10_000);
         let payload = json(&draft);
@@ -278,7 +285,18 @@ fn what_they_tell_is_what_the_registry_knows() {
             }
             (MessageKind::Lifecycle, Some("create")) => assert_eq!(knows, Some(DeviceStatus::Unactive)),
             (MessageKind::Lifecycle, _) => assert_eq!(knows, Some(DeviceStatus::Offline)),
-            (MessageKind::PropertyPost | MessageKind::EventPost | MessageKind::Custom, _) => {
+            (MessageKind::DownlinkReply, _) if payload["code"] == 9201 => {
+                assert_eq!(knows, Some(DeviceStatus::Offline));
+                unreached[0] += 1;
+            }
+            (MessageKind::DownlinkReply, _) if payload["code"] == 9200 => {
+                assert_eq!(knows, Some(DeviceStatus::Unactive));
+                unreached[1] += 1;
+            }
+            (
+                MessageKind::PropertyPost | MessageKind::EventPost | MessageKind::Custom | MessageKind::DownlinkReply,
+                _,
+            ) => {
                 let device = topic::parse(&draft.topic).device_name.unwrap();
                 assert_eq!(status(device), Some(DeviceStatus::Online), "who speaks is online");
             }
@@ -286,6 +304,7 @@ fn what_they_tell_is_what_the_registry_knows() {
         }
     }
     assert!(offline > 50 && gone > 20 && disabled > 20, "{offline} {gone} {disabled}");
+    assert!(unreached[0] > 0 && unreached[1] > 0, "{unreached:?}");
 }
 
 #[test]

@@ -128,8 +128,9 @@ async fn the_openapi_knows_the_devices_by_name_and_by_id() {
     let offline = some_offline_device(&emulator).await;
     let status = call(&emulator, "GetDeviceStatus", &[("ProductKey", PRODUCT), ("DeviceName", &offline)]).await.1;
     assert_eq!((&status["Success"], &status["Data"]), (&json!(true), &json!({"Status": "OFFLINE"})));
-    let id = format!("{PRODUCT}{offline}");
-    assert_eq!(call(&emulator, "GetDeviceStatus", &[("IotId", &id)]).await.1["Data"]["Status"], "OFFLINE");
+    let device = get(&emulator, &format!("/admin/devices/{offline}")).await.1;
+    let id = device["iotId"].as_str().unwrap();
+    assert_eq!(call(&emulator, "GetDeviceStatus", &[("IotId", id)]).await.1["Data"]["Status"], "OFFLINE");
     let names: Vec<String> = (0..3).map(|index| format!("device-{index:04}")).collect();
     let asked =
         [("ProductKey", PRODUCT), ("DeviceName.1", &names[0]), ("DeviceName.2", &names[1]), ("DeviceName.3", &offline)];
@@ -138,7 +139,7 @@ async fn the_openapi_knows_the_devices_by_name_and_by_id() {
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[2], json!({"Status": "OFFLINE", "DeviceName": offline}));
     assert_eq!(
-        call(&emulator, "BatchGetDeviceState", &[("IotId.1", &id)]).await.1["DeviceStatusList"]["DeviceStatus"][0],
+        call(&emulator, "BatchGetDeviceState", &[("IotId.1", id)]).await.1["DeviceStatusList"]["DeviceStatus"][0],
         lines[2]
     );
 }
