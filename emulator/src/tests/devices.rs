@@ -285,8 +285,10 @@ async fn devices_are_silent_once_the_emulator_is_dropped_whatever_hangs() {
     let published = hub.counts(GROUP).unwrap().published;
     tokio::time::sleep(super::millis(100)).await;
     assert_eq!(hub.counts(GROUP).unwrap().published, published);
-    hanging.write_all(b"{}").await.unwrap();
+    // The request is cut off, or told that there is nothing to start any more.
+    let _ = hanging.write_all(b"{}").await;
     let mut answer = String::new();
-    hanging.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    let _ = hanging.read_to_string(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(hub.counts(GROUP).unwrap().published, published);
 }
