@@ -31,7 +31,7 @@ impl Platform {
             match self.pass(visit, held, door, now) {
                 Ok(client) => held = client,
                 Err(refusal) => {
-                    for client in held {
+                    if let Some(client) = held {
                         self.leave(client, now);
                     }
                     return Err((door, refusal));
