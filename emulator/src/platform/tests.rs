@@ -31,7 +31,9 @@ impl Platform {
             match self.pass(visit, held, door, now) {
                 Ok(client) => held = client,
                 Err(refusal) => {
-                    held.into_iter().for_each(|client| self.leave(client, now));
+                    if let Some(client) = held {
+                        self.leave(client, now);
+                    }
                     return Err((door, refusal));
                 }
             }
