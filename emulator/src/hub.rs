@@ -322,17 +322,6 @@ impl Hub {
         self.lock().platform.cloud_log(wanted)
     }
 
-    /// Has every open connection carry this out. Returns how many there were.
-    #[cfg(test)]
-    pub(crate) fn order_all(&self, order: &Order) -> usize {
-        let mut state = self.lock();
-        for mailbox in state.mailboxes.values_mut() {
-            mailbox.orders.push(order.clone());
-            mailbox.wake.notify_one();
-        }
-        state.mailboxes.len()
-    }
-
     /// How many connections are open, over all groups.
     pub(crate) fn clients(&self) -> usize {
         self.lock().mailboxes.len()

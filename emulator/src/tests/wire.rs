@@ -28,6 +28,7 @@ use crate::amqp::frame::{self, Frame, Kind};
 use crate::amqp::sasl::{AMQP_HEADER, SASL_HEADER};
 use crate::amqp::{Hindrance, Order, Server, converse, encode};
 use crate::clock::Clock;
+use crate::faults::Target;
 use crate::hub::Hub;
 use crate::platform::Platform;
 use crate::rules::Rules;
@@ -276,7 +277,8 @@ fn hindrances_hold_on_a_real_connection() {
             (Hindrance::NoReading, second * 10),
             (Hindrance::Delay(second * 2), second * 2),
         ] {
-            assert_eq!(stage.hub().order_all(&Order::Hinder { what, lasts: second * 10 }), 1);
+            let order = Order::Hinder { what, lasts: second * 10 };
+            assert_eq!(stage.hub().order(&Target::default(), &order, |_| true), Ok(1));
             // The emulator learns of it before it reads what comes next.
             sleep(Duration::from_millis(1)).await;
             let asked = Instant::now();
