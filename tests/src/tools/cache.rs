@@ -122,9 +122,18 @@ fn download(directory: &Path, packages: &[&str]) -> Result<()> {
         format!("--option=Dir::Cache={}", cache.display()),
         "--option=APT::Sandbox::User=".to_owned(),
     ];
-    apt(&options, &["update"])?;
-    apt(&options, &wanted)?;
-    Ok(())
+    with_fresh_lists(|arguments| apt(&options, arguments), &wanted)
+}
+
+/// Has `apt` update the package lists, and then do what is wanted. A source that does not answer is no failure as long as
+/// another one has the packages; if none has, it is the reason.
+pub(super) fn with_fresh_lists(apt: impl Fn(&[&str]) -> Result<String>, wanted: &[&str]) -> Result<()> {
+    let updated = apt(&["update", "--error-on=any"]);
+    match (apt(wanted), updated) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Ok(_)) => Err(error),
+        (Err(error), Err(reason)) => Err(error.context(format!("{reason:#}"))),
+    }
 }
 
 /// Where all of this lives: outside the checkout, so that a fresh clone finds it. `SLUICE_CACHE`, or else `sluice` in
@@ -149,6 +158,20 @@ mod tests {
         assert_eq!(release("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"), "debian12");
         assert_eq!(release("ID=debian\n"), "debian");
         assert_eq!(release(""), "");
+    }
+
+    #[test]
+    fn a_source_that_does_not_answer_is_the_reason_only_if_packages_are_missing() {
+        let apt = |has_packages: bool| {
+            move |arguments: &[&str]| match arguments {
+                ["update", ..] => bail!("no answer"),
+                _ if has_packages => Ok(String::new()),
+                _ => bail!("no such package"),
+            }
+        };
+        with_fresh_lists(apt(true), &["download", "a"]).unwrap();
+        let error = with_fresh_lists(apt(false), &["download", "a"]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "no answer: no such package");
     }
 
     #[test]

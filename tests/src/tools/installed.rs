@@ -48,7 +48,7 @@ pub(super) fn ensure_all(programs: &[Program]) -> Result<()> {
         if !geteuid().is_root() {
             bail!("{missing:#}; as root: {by_hand}");
         }
-        eprintln!("{missing:#}: {by_hand}");
+        eprintln!("{missing}; installing: {by_hand}");
         install(&packages).with_context(|| format!("{missing:#}"))?;
         check_all(programs)
     })
@@ -67,11 +67,7 @@ fn install(packages: &[&str]) -> Result<()> {
         output_of(&format!("apt-get {}", arguments.first().copied().unwrap_or_default()), &mut command)
     };
     let wanted = [&["install", "--no-install-recommends"], packages].concat();
-    if apt(&wanted).is_err() {
-        apt(&["update"])?;
-        apt(&wanted)?;
-    }
-    Ok(())
+    apt(&wanted).map(drop).or_else(|_| cache::with_fresh_lists(apt, &wanted))
 }
 
 #[cfg(test)]

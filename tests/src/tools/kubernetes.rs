@@ -207,6 +207,7 @@ impl Module {
 
     fn build(&self, name: &str, package: &str, directory: &Path) -> Result<()> {
         let version = &self.version;
+        let mut go = go::build(&self.directory)?;
         eprintln!("building {name} {version}: minutes, once for this machine");
         let start = Instant::now();
         let mut link = "-s -w".to_owned();
@@ -217,7 +218,6 @@ impl Module {
                 link.extend([" -X ", component, ".", name, "=", value]);
             }
         }
-        let mut go = go::build(&self.directory)?;
         go.args(["-ldflags", &link, "-o"]).arg(directory.join(name)).arg(package);
         let status = go.stdin(Stdio::null()).stdout(Stdio::null()).status().context("cannot start go")?;
         ensure!(status.success(), "go build {package} in {} ended with {status}", self.directory.display());
