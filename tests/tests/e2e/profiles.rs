@@ -6,7 +6,8 @@
 //! tokens expire. Which, to whom and in which order is drawn from a seed. Then everything is mended, and once the group is
 //! drained every single message is accounted for: see `profiles/reckoning.rs`.
 //!
-//! `SLUICE_SEED` is where seeds begin; `SLUICE_PROFILE` runs one profile alone, by its name (`released=Never`).
+//! `SLUICE_SEED` is where seeds begin (1), one for each profile; `SLUICE_PROFILE` runs one profile alone, by its name
+//! (`released=Never`).
 
 mod identity;
 mod mishaps;
@@ -50,13 +51,18 @@ struct Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Choices { expire, singly } = self.choices;
-        write!(f, "{} (seed {}, ", self.variation.name, self.seed)?;
+        write!(f, "{} (seed {}, ", self.name(), self.seed)?;
         write!(f, "handBack: {}, ", if expire { "Expire" } else { "Release" })?;
         write!(f, "settlement: {})", if singly { "Single" } else { "Ranges" })
     }
 }
 
 impl Case {
+    /// What is special about the profile.
+    fn name(&self) -> &str {
+        Some(self.variation.name.as_str()).filter(|name| !name.is_empty()).unwrap_or("all defaults")
+    }
+
     /// The profile as a file.
     fn yaml(&self) -> Result<String> {
         let fields = serde_json::to_value(self.variation.profile)?;
@@ -76,7 +82,6 @@ impl Case {
     fn run(&self) -> Result<Tally> {
         // Applications go on while this thread, which does one thing after the other, waits.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let _entered = runtime.enter();
         let mut scene = Scene::set(self, &runtime)?;
         mishaps::play(&mut scene)?;
         scene.mend()?;
@@ -101,7 +106,7 @@ fn cases(variations: Vec<Variation>) -> Vec<Case> {
         cases.push(Case { variation, choices: Choices::default(), seed });
     }
     if let Some(wanted) = variable(ONE) {
-        cases.retain(|case| case.variation.name == wanted);
+        cases.retain(|case| case.name() == wanted);
     }
     cases
 }

@@ -6,6 +6,7 @@
 //! Anything else is a loss, or an acceptance before the ack.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::ops::AddAssign;
 
 use anyhow::{Result, ensure};
@@ -144,10 +145,11 @@ fn drops_follow_releases(fate: &[FateEvent]) -> bool {
 impl Findings {
     fn explain(&self, admin: &Admin, first_ack_us: impl Fn(&str) -> Option<u64>) -> anyhow::Error {
         let (lost, early) = (self.lost.len(), self.accepted_before_ack.len());
+        // Writing to a string can't fail.
         let mut text = format!("{lost} lost, {early} accepted before their ack");
         for id in self.lost.iter().take(2).chain(self.accepted_before_ack.iter().take(2)) {
             let fate = admin.fate(id).map_or_else(|error| format!("{error:#}"), |fate| format!("{fate:?}"));
-            text += &format!("\n{id}, first ack {:?}: {fate}", first_ack_us(id));
+            let _ = write!(text, "\n{id}, first ack {:?}: {fate}", first_ack_us(id));
         }
         anyhow::anyhow!(text)
     }

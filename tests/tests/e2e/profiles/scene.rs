@@ -1,5 +1,6 @@
 //! The emulator, the sidecars, their applications; and how everything is mended in the end.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -200,10 +201,10 @@ impl<'run> Scene<'run> {
         let open: Vec<_> = fates.iter().filter(|fate| !["accepted", "dropped"].contains(&&*fate.state)).collect();
         let mut text = format!("; {} messages", open.len());
         for fate in open.iter().take(3) {
-            text += &format!("\n{}: {:?}", fate.id, self.admin().fate(&fate.id)?);
+            write!(text, "\n{}: {:?}", fate.id, self.admin().fate(&fate.id)?)?;
         }
         for side in &self.sides {
-            text += &format!("\n{}: {:?}", side.name, side.sidecar.get("/status")?.1);
+            write!(text, "\n{}: {:?}", side.name, side.sidecar.get("/status")?.1)?;
         }
         Ok(text)
     }
