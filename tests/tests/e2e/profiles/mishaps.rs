@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sluice_tests::emulator::GROUP;
 use sluice_tests::wait;
 
-use super::scene::{ACK_TIMEOUT, BOUND, Scene};
+use super::scene::{ACK_TIMEOUT, BOUND, LEASE, Scene, Side};
 use super::worker::Mood;
 
 /// Messages published at a time: more than a sidecar's window, and more than the platform pushes at once.
@@ -18,11 +18,18 @@ const LOT: usize = 30;
 /// How long is waited for things to get going again between two mishaps; if they don't, the next one comes all the same.
 const BREATH: Duration = Duration::from_millis(400);
 
+/// Messages of a link that are held until the next one stands. Three times as many are published for each of two links: they
+/// come to two sidecars, and both lots fit into the window of one.
+const HELD: usize = 3;
+
 /// How long the platform does not read: what it reads then comes after its ACK timeout.
 const DEAF: Duration = ACK_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mishap {
+    /// A link is lost early, and its messages are acknowledged when those of the next one are in hand, which bear the same
+    /// numbers on the wire.
+    AnsweredOnTheNext,
     /// The platform closes the connection.
     Closed,
     /// The platform detaches the link.
@@ -84,7 +91,8 @@ pub(super) fn play(scene: &mut Scene<'_>) -> Result<()> {
     order.shuffle(&mut scene.dice);
     // A guest stays for a while.
     let comes = order.iter().position(|mishap| *mishap == Mishap::Guest).unwrap_or_default();
-    order.insert((comes + 3).min(order.len()), Mishap::GuestGone);
+    order.insert(0, Mishap::AnsweredOnTheNext);
+    order.insert((comes + 4).min(order.len()), Mishap::GuestGone);
     let mut side = scene.dice.random_range(0..2);
     let mut deaf: Option<(usize, Instant)> = None;
     for mishap in order {
@@ -131,6 +139,7 @@ impl Mishap {
                 scene.admin().fault(&json!({"action": "refuseNext", "group": GROUP}))?;
                 on_connection(scene, side, &[json!({"action": "drop"})])
             }
+            Self::AnsweredOnTheNext => answered_on_the_next(scene, side),
             Self::ApplicationDies => Ok(in_a_mood(scene, side, Mood::Dies)),
             Self::ApplicationHangs => Ok(in_a_mood(scene, side, Mood::Hangs)),
             Self::SidecarKilled => {
@@ -168,6 +177,28 @@ fn on_connection(scene: &Scene<'_>, side: usize, faults: &[Value]) -> Result<usi
         fault["connection"] = json!(connection.number);
         hits = scene.admin().fault(&fault)?;
     }
+    Ok(hits)
+}
+
+/// See [`Mishap::AnsweredOnTheNext`]. It comes off if the next link stands before the leases are over.
+fn answered_on_the_next(scene: &mut Scene<'_>, side: usize) -> Result<usize> {
+    scene.side(side).worker.be(Mood::Holds);
+    scene.publish(3 * HELD)?;
+    let Side { worker, sidecar, .. } = scene.side(side);
+    worker.holds(HELD, LEASE / 4);
+    let former = sidecar.status(BOUND, |_| true)?.epoch;
+    let hits = on_connection(scene, side, &[json!({"action": "drop"})])?;
+    let sidecar = &scene.side(side).sidecar;
+    let next = wait::until(LEASE / 2, || {
+        sidecar.status(BOUND, |_| true).ok().filter(|status| status.epoch > former && status.link == "up")
+    });
+    if next.is_some() {
+        scene.publish(3 * HELD)?;
+        scene.side(side).worker.holds(2 * HELD, LEASE / 4);
+    }
+    let worker = &scene.side(side).worker;
+    worker.be(Mood::AcksOldest(HELD));
+    worker.done(BOUND);
     Ok(hits)
 }
 

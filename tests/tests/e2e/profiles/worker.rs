@@ -1,6 +1,7 @@
 //! An application with moods, and what it has acknowledged.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +20,11 @@ use super::scene::LEASE;
 /// Deliveries that an application has in hand when it dies.
 const DIES_WITH: usize = 4;
 
-/// How long an application waits for more before it does what it has put off.
+/// How long an application waits for more before it looks whether there is something else to do.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// Time enough for an ack to get to the platform.
+const PAUSES: Duration = Duration::from_millis(200);
 
 /// What applications have acknowledged, and when first, in Unix µs. It is written down before the ack is sent.
 #[derive(Debug, Default)]
@@ -50,12 +54,16 @@ impl Journal {
 /// How an application behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
-    /// It acknowledges most messages at once, some later, and asks for some again.
+    /// It acknowledges most messages at once and some later, and asks for some again.
     Works,
     /// It takes some and is gone; then another one comes and works.
     Dies,
     /// It answers nothing until its leases have run out, then works. Its acks come late, or never.
     Hangs,
+    /// It answers nothing for the time being.
+    Holds,
+    /// It acknowledges so many of those that it has held longest, pauses, and then works.
+    AcksOldest(usize),
     /// It acknowledges everything.
     Diligent,
 }
@@ -64,6 +72,7 @@ pub(super) enum Mood {
 #[derive(Debug)]
 pub(super) struct Worker {
     mood: Arc<Mutex<Mood>>,
+    holding: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
@@ -71,8 +80,9 @@ impl Worker {
     /// Starts one at a sidecar's address, which stays the same when the sidecar is started anew.
     pub(super) fn start(runtime: &Runtime, address: String, name: &str, journal: Arc<Journal>, seed: u64) -> Self {
         let mood = Arc::new(Mutex::new(Mood::Works));
-        let mut life =
-            Life { name: name.to_owned(), mood: Arc::clone(&mood), journal, dice: StdRng::seed_from_u64(seed) };
+        let holding = Arc::<AtomicUsize>::default();
+        let (name, dice) = (name.to_owned(), StdRng::seed_from_u64(seed));
+        let mut life = Life { name, mood: Arc::clone(&mood), holding: Arc::clone(&holding), journal, dice };
         let task = runtime.spawn(async move {
             for number in 0.. {
                 // That a stream fails is part of it, and so is a sidecar that is not there.
@@ -80,12 +90,17 @@ impl Worker {
                 tokio::time::sleep(PAUSE).await;
             }
         });
-        Self { mood, task: task.abort_handle() }
+        Self { mood, holding, task: task.abort_handle() }
     }
 
     /// Changes its mood.
     pub(super) fn be(&self, mood: Mood) {
         *lock(&self.mood) = mood;
+    }
+
+    /// Waits until it has so many messages in hand, for at most `bound`.
+    pub(super) fn holds(&self, count: usize, bound: Duration) -> bool {
+        wait::until(bound, || (self.holding.load(Ordering::Relaxed) >= count).then_some(())).is_some()
     }
 
     /// Waits until what it was told to do is done, for at most `bound`: it may have no messages to do it with.
@@ -107,6 +122,7 @@ fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Life {
     name: String,
     mood: Arc<Mutex<Mood>>,
+    holding: Arc<AtomicUsize>,
     journal: Arc<Journal>,
     dice: StdRng,
 }
@@ -117,29 +133,31 @@ impl Life {
         let mut application = Application::attach(address, subscription(&format!("{}-{number}", self.name))).await?;
         let mut in_hand: Vec<Delivery> = Vec::new();
         let mut hung_since = None;
+        let mut busy_until = Instant::now();
         loop {
+            self.holding.store(in_hand.len(), Ordering::Relaxed);
             let next = match application.delivery(IDLE).await {
                 Ok(delivery) => Some(delivery),
                 Err(error) if error.root_cause().is::<Elapsed>() => None,
                 Err(error) => return Err(error),
             };
-            let idle = next.is_none();
             let mood = *lock(&self.mood);
             match mood {
                 Mood::Works => {
-                    let put_off = match next {
+                    match next {
                         Some(delivery) if self.dice.random_bool(0.1) => {
                             let delay = Duration::from_millis(self.dice.random_range(0..300));
                             application.retry(delivery.delivery_id, Some(delay)).await?;
-                            false
                         }
                         Some(delivery) => {
+                            if in_hand.is_empty() {
+                                busy_until = Instant::now() + self.takes();
+                            }
                             in_hand.push(delivery);
-                            self.dice.random_bool(0.4)
                         }
-                        None => false,
-                    };
-                    if !put_off || idle {
+                        None => {}
+                    }
+                    if Instant::now() >= busy_until {
                         self.ack(&mut application, &mut in_hand).await?;
                     }
                 }
@@ -162,12 +180,26 @@ impl Life {
                         self.works_again(mood);
                     }
                 }
+                Mood::Holds => in_hand.extend(next),
+                Mood::AcksOldest(count) => {
+                    in_hand.extend(next);
+                    let mut oldest = in_hand.drain(..count.min(in_hand.len())).collect();
+                    self.ack(&mut application, &mut oldest).await?;
+                    tokio::time::sleep(PAUSES).await;
+                    self.works_again(mood);
+                }
                 Mood::Diligent => {
                     in_hand.extend(next);
                     self.ack(&mut application, &mut in_hand).await?;
                 }
             }
         }
+    }
+
+    /// How long it works on what it has: nothing as a rule, and now and then so long that the link may be another one then.
+    fn takes(&mut self) -> Duration {
+        let longest = if self.dice.random_bool(0.2) { LEASE * 3 / 4 } else { Duration::from_millis(1) };
+        longest.mul_f64(self.dice.random())
     }
 
     fn works_again(&self, from: Mood) {
