@@ -91,6 +91,8 @@ impl NewMessage {
 pub struct Counts {
     /// Messages published.
     pub published: u64,
+    /// Copies of messages that were pushed again because an admin wanted it.
+    pub repeated: u64,
     /// Transfers sent, repeats included.
     pub pushed: u64,
     /// Settled as accepted.
@@ -103,6 +105,8 @@ pub struct Counts {
     pub modified: u64,
     /// Not answered within the ACK timeout.
     pub expired: u64,
+    /// Given up by the platform.
+    pub dropped: u64,
     /// Real-time messages that wait for someone to take them, now.
     pub waiting: u64,
     /// In the backlog now.
@@ -123,11 +127,53 @@ pub struct Counts {
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct FateEvent {
+    /// When, in Unix µs.
+    pub at: u64,
     /// What happened.
     pub event: String,
+    /// More about it.
+    #[serde(default)]
+    pub detail: Option<String>,
     /// The client it happened with.
     #[serde(default)]
     pub client: Option<String>,
+}
+
+/// What became of a message, in short.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Fate {
+    /// Its place in the order of publication.
+    pub seq: u64,
+    /// Its ID. A copy that an admin wanted has that of the message, and a fate of its own.
+    pub id: String,
+    /// When it was accepted, in Unix µs.
+    pub accepted_at_us: Option<u64>,
+    /// Where it stands: `waiting`, `backlog`, `unsettled`, `accepted` or `dropped`.
+    pub state: String,
+}
+
+/// An open connection.
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct Connection {
+    /// The client ID.
+    pub client: String,
+    /// Names it in a fault.
+    pub number: u64,
+    /// Whether it is beyond the limit of its group.
+    pub surplus: bool,
+}
+
+/// Whether the platform finds its own books in order.
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct Audit {
+    /// It does.
+    pub consistent: bool,
+    /// What is wrong.
+    pub violations: Vec<String>,
 }
 
 impl Admin {
@@ -178,6 +224,40 @@ impl Admin {
         self.get(&format!("messages/{message_id}"))
     }
 
+    /// What became of every message of a group, in the order of publication.
+    pub fn fates(&self, group: &str) -> Result<Vec<Fate>> {
+        #[derive(Deserialize)]
+        struct Page {
+            messages: Vec<Fate>,
+            next: u64,
+        }
+        let (mut fates, mut after) = (Vec::new(), 0);
+        loop {
+            let page: Page = self.get(&format!("messages?group={group}&after={after}"))?;
+            if page.messages.is_empty() {
+                return Ok(fates);
+            }
+            fates.extend(page.messages);
+            after = page.next;
+        }
+    }
+
+    /// The open connections of a group, in the order in which they came.
+    pub fn connections(&self, group: &str) -> Result<Vec<Connection>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            connections: Vec<Connection>,
+        }
+        let mut answer: Answer = self.get(&format!("connections?group={group}"))?;
+        answer.connections.sort_unstable_by_key(|connection| connection.number);
+        Ok(answer.connections)
+    }
+
+    /// Whether the platform finds its own books in order.
+    pub fn audit(&self) -> Result<Audit> {
+        self.get("audit")
+    }
+
     /// Makes an access key, or gives it another secret; or disables it.
     pub fn key(&self, id: &str, secret: Option<&str>, enabled: bool) -> Result<()> {
         let mut body = json!({"id": id, "enabled": enabled});
@@ -208,7 +288,8 @@ impl Admin {
         self.fault(&json!({"action": fault, "group": group}))
     }
 
-    fn fault(&self, body: &Value) -> Result<usize> {
+    /// Injects whatever `POST /admin/faults` takes, and returns how many connections or messages it met.
+    pub fn fault(&self, body: &Value) -> Result<usize> {
         #[derive(Deserialize)]
         struct Answer {
             affected: usize,

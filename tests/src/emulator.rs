@@ -48,14 +48,21 @@ impl Emulator {
 
     /// Starts one with a configuration (YAML; empty for none).
     pub fn start_with(configuration: &str) -> Result<Self> {
+        Self::start_as(configuration, "")
+    }
+
+    /// The same with a profile besides (YAML; empty for none), in a file of its own.
+    pub fn start_as(configuration: &str, profile: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = Command::new(binaries::emulator()?);
         command.args(["run", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
         command.arg("--dir").arg(directory.path());
-        if !configuration.is_empty() {
-            let file = directory.path().join("emulator.yaml");
-            fs::write(&file, configuration)?;
-            command.arg("--config").arg(file);
+        for (option, text) in [("--config", configuration), ("--profile", profile)] {
+            if !text.is_empty() {
+                let file = directory.path().join(format!("emulator{option}.yaml"));
+                fs::write(&file, text)?;
+                command.arg(option).arg(file);
+            }
         }
         let mut process = Process::spawn("the emulator", &mut command)?;
         let line = process.next_line(Duration::from_secs(30))?;

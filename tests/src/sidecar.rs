@@ -178,6 +178,14 @@ impl Sidecar {
         Ok(())
     }
 
+    /// Asks it to end (SIGTERM), waits for that for at most `bound`, and starts another one in its place. Returns how the
+    /// first one ended.
+    pub fn stop_and_restart(&mut self, bound: Duration) -> Result<ExitStatus> {
+        let status = self.process.terminate(bound)?;
+        (self.process, self.ready) = spawn(&self.settings, &self.home)?;
+        Ok(status)
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

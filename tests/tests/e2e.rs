@@ -8,6 +8,7 @@ mod e2e {
     mod connection;
     mod faults;
     mod flow;
+    mod profiles;
     mod rabbitmq;
     mod rubbish;
     mod strangers;
