@@ -156,7 +156,9 @@ pub fn output_of(name: &str, command: &mut Command) -> Result<String> {
         .output()
         .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
     if !output.status.success() {
-        bail!("{name} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        // Some programs say on standard output what is wrong.
+        let said = if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr };
+        bail!("{name} ended with {}: {}", output.status, String::from_utf8_lossy(said));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
