@@ -26,7 +26,7 @@ use self::reckoning::Tally;
 use self::scene::Scene;
 
 /// Runs at a time: they wait more than they work.
-const LANES: usize = 4;
+const LANES: usize = 5;
 
 /// The variable that names the one profile to be run.
 const ONE: &str = "SLUICE_PROFILE";
