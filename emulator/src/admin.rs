@@ -28,7 +28,7 @@ use self::request::{FatesQuery, LimitsRequest, PublishRequest};
 use crate::accounts::Accounts;
 use crate::faults::Injector;
 use crate::generator::Generator;
-use crate::http::{self, SILENCE};
+use crate::http::{self, Closed, SILENCE};
 use crate::hub::{FULL, Hub};
 use crate::openapi::Service;
 use crate::platform::{Counts, FateLine, GroupLimits, UnknownGroup};
@@ -113,7 +113,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl F
     sockets::accept(listener, "the admin API", stop, |socket, peer| {
         let service = TowerToHyperService::new(router.clone());
         async move {
-            if let Err(error) = http::serve(http::read_by_its_peer(socket), service).await {
+            if let Err(error) = http::serve(http::read_by_its_peer(socket), service, Closed::WaitsForAnswer).await {
                 debug!(%peer, %error, "admin connection ended");
             }
         }

@@ -25,8 +25,17 @@ pub(crate) fn read_by_its_peer<S: AsyncRead + AsyncWrite>(socket: S) -> Pin<Box<
     Box::pin(socket)
 }
 
+/// What it means that a client has closed its side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// It has said all that it has to say, and waits for the answer.
+    WaitsForAnswer,
+    /// It is gone: what it has asked for is not done any more, if it was not done yet.
+    IsGone,
+}
+
 /// Serves what comes over one connection.
-pub(crate) async fn serve<S, H>(stream: S, service: H) -> io::Result<()>
+pub(crate) async fn serve<S, H>(stream: S, service: H, closed: Closed) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     H: HttpService<Incoming>,
@@ -35,8 +44,8 @@ where
     <H::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut server = http1::Builder::new();
-    // Who has said all it has to say still gets its answer.
-    server.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_header_size(MAX_HEAD).half_close(true);
+    server.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_header_size(MAX_HEAD);
+    server.half_close(closed == Closed::WaitsForAnswer);
     server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
 }
 
@@ -62,7 +71,7 @@ mod tests {
     /// A client, and the server that ends with its connection.
     fn talk() -> (DuplexStream, impl Future<Output = io::Result<()>>) {
         let (client, server) = duplex(1_024);
-        (client, serve(read_by_its_peer(server), service_fn(answer)))
+        (client, serve(read_by_its_peer(server), service_fn(answer), Closed::WaitsForAnswer))
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,7 +158,7 @@ impl Hub {
                 () = sleep_until(self.clock.instant(due)) => {}
                 () = self.timer.notified() => {}
             }
-            // This process was stopped, or the machine slept: what came meanwhile came in time, and is heard first.
+            // This process was stopped, or had no turn: what came meanwhile came in time, and is heard first.
             if self.clock.now().mono > due.after(STALL) {
                 sleep(CATCHING_UP).await;
             }

@@ -1,6 +1,7 @@
 //! Listening: each connection gets a task of its own, and none holds up another.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,8 +31,12 @@ where
             () = &mut stop => return connections,
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
+                    if let Err(error) = socket.set_nodelay(true) {
+                        debug!(%what, %peer, %error, "no TCP_NODELAY");
+                    }
                     connections.spawn(serve(socket, peer));
                 }
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 // Out of file descriptors, say: the connections that are there must go on.
                 Err(error) => {
                     warn!(%what, %error, "a connection could not be accepted");

@@ -38,6 +38,14 @@ pub enum TlsError {
     /// A key or certificate can't be made or read.
     #[error("can't make a certificate: {0} (remove ca.pem and ca.key for a new CA)")]
     Certificate(#[from] rcgen::Error),
+    /// The certificate can't be good for one of these names.
+    #[error("names: {names:?} are not all host names or IP addresses: {source}")]
+    Names {
+        /// As they were configured.
+        names: Vec<String>,
+        /// Why.
+        source: rcgen::Error,
+    },
     /// What lies there does not belong together.
     #[error("{0}: ca.pem is not of the key in ca.key (remove both for a new CA)")]
     Strangers(PathBuf),
@@ -65,18 +73,28 @@ impl Authority {
             let path = path.to_owned();
             move |source| TlsError::File { path, source }
         };
+        let there = || -> Result<Option<Self>, TlsError> {
+            if !(pem_path.exists() && key_path.exists()) {
+                return Ok(None);
+            }
+            let pem = fs::read_to_string(&pem_path).map_err(in_file(&pem_path))?;
+            let key = fs::read_to_string(&key_path).map_err(in_file(&key_path))?;
+            let key = KeyPair::from_pem(&key)?;
+            Ok(is_of(&pem, &key).then(|| Self { pem, issuer: Issuer::new(ca_params(), key) }))
+        };
+        // What is whole needs no lock: the directory may be one that can only be read.
+        if let Ok(Some(authority)) = there() {
+            return Ok(authority);
+        }
         fs::create_dir_all(dir).map_err(in_file(dir))?;
         // Of several that start in one directory, one makes the CA.
         let lock = fs::File::create(&lock_path).map_err(in_file(&lock_path))?;
         lock.lock().map_err(in_file(&lock_path))?;
+        if let Some(authority) = there()? {
+            return Ok(authority);
+        }
         if pem_path.exists() && key_path.exists() {
-            let pem = fs::read_to_string(&pem_path).map_err(in_file(&pem_path))?;
-            let key = fs::read_to_string(&key_path).map_err(in_file(&key_path))?;
-            let key = KeyPair::from_pem(&key)?;
-            if !is_of(&pem, &key) {
-                return Err(TlsError::Strangers(dir.to_owned()));
-            }
-            return Ok(Self { pem, issuer: Issuer::new(ca_params(), key) });
+            return Err(TlsError::Strangers(dir.to_owned()));
         }
         let key = KeyPair::generate()?;
         let pem = ca_params().self_signed(&key)?.pem();
@@ -97,8 +115,9 @@ impl Authority {
             TlsVersions::Only12 => &ONLY_12,
         };
         let key = KeyPair::generate()?;
-        let names = NAMES.into_iter().chain(names.iter().map(String::as_str)).map(str::to_owned);
-        let mut params = CertificateParams::new(names.collect::<Vec<_>>())?;
+        let all = NAMES.into_iter().chain(names.iter().map(String::as_str)).map(str::to_owned);
+        let params = CertificateParams::new(all.collect::<Vec<_>>());
+        let mut params = params.map_err(|source| TlsError::Names { names: names.to_vec(), source })?;
         params.distinguished_name.push(DnType::CommonName, "sluice-emulator");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -164,6 +183,14 @@ mod tests {
         fs::set_permissions(&key_path, Permissions::from_mode(0o644)).unwrap();
         Authority::open(Some(dir.path())).unwrap();
         assert_eq!(mode(&key_path), 0o600);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_named() {
+        let authority = Authority::open(None).unwrap();
+        authority.acceptor(TlsVersions::Both, &["emulator.iot.svc".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+        let Err(error) = authority.acceptor(TlsVersions::Both, &["sl\u{fc}ice".to_owned()]) else { panic!("taken") };
+        assert!(error.to_string().starts_with("names: [\"sl\u{fc}ice\"]"), "{error}");
     }
 
     #[test]

@@ -75,12 +75,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return fuzzers.iter().try_for_each(|fuzzer| fuzzer.play(input));
     }
     let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let mut found = Vec::new();
     for fuzzers in fuzzers.chunks(at_once) {
         thread::scope(|scope| {
             let running: Vec<_> = fuzzers.iter().map(|fuzzer| scope.spawn(|| fuzzer.run(args.seconds))).collect();
-            running.into_iter().try_for_each(|it| it.join().unwrap_or_else(|_| bail!("a thread panicked")))
-        })?;
+            let ended = running.into_iter().map(|it| it.join().unwrap_or_else(|_| bail!("a thread panicked")));
+            found.extend(ended.filter_map(Result::err));
+        });
     }
+    for error in &found {
+        eprintln!("{error:#}");
+    }
+    ensure!(found.is_empty(), "{} of {} targets have found something", found.len(), fuzzers.len());
     Ok(())
 }
 

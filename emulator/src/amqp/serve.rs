@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tracing::{Instrument as _, debug, info, info_span};
+use tracing::{Instrument as _, info, info_span};
 
 use super::connection::Connection;
 use super::entry::{self, Admitted};
@@ -58,9 +58,6 @@ pub(crate) async fn accept(listener: TcpListener, server: Arc<Server>, stop: imp
 }
 
 async fn serve(socket: TcpStream, peer: SocketAddr, server: Arc<Server>) {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%error, "no TCP_NODELAY");
-    }
     converse(socket, peer, &server).await;
 }
 

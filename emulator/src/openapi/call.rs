@@ -36,23 +36,32 @@ impl Received {
         self.header("host").unwrap_or("localhost")
     }
 
+    /// Whether headers say what is called, by whom and when. What decides is where the signature is: what it does not cover
+    /// does not count.
+    fn is_newer(&self) -> bool {
+        let unsigned = self.parameter("Signature").is_none();
+        self.header("authorization").is_some() || unsigned && self.header("x-acs-action").is_some()
+    }
+
+    /// A parameter of the query or the form as it stands there. What stands beside it may be why the call is refused.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        let body = str::from_utf8(&self.body).unwrap_or_default();
+        let parts = self.query.split('&').chain(body.split('&'));
+        parts.filter_map(|part| part.split_once('=')).find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
     /// The version of the API that is called, as far as it can be told.
     pub(super) fn version(&self) -> Option<String> {
-        let named = |text: &str| Params::parse(text).ok()?.get("Version").map(str::to_owned);
-        let form = || str::from_utf8(&self.body).ok().and_then(named);
-        self.header("x-acs-version").map(str::to_owned).or_else(|| named(&self.query)).or_else(form)
+        let header = self.header("x-acs-version").filter(|_| self.is_newer());
+        header.or_else(|| self.parameter("Version")).map(str::to_owned)
     }
 
     /// The format to answer in, as far as it can be told; for calls of which nothing else can.
     pub(super) fn format(&self) -> Format {
-        // Looked for by itself: what stands beside it may be why the call is refused.
-        let body = str::from_utf8(&self.body).unwrap_or_default();
-        let parts = self.query.split('&').chain(body.split('&'));
-        let asked = parts.filter_map(|part| part.strip_prefix("Format=")).find_map(Format::parse);
+        let asked = self.parameter("Format").and_then(Format::parse);
         // The newer signature's callers say `accept: application/json`, and mean JSON when they say nothing.
-        let newer = self.header("x-acs-action").is_some();
         let xml = self.header("accept").is_some_and(|accept| accept.contains("xml"));
-        asked.unwrap_or(if newer && !xml { Format::Json } else { Format::Xml })
+        asked.unwrap_or(if self.is_newer() && !xml { Format::Json } else { Format::Xml })
     }
 }
 
@@ -92,15 +101,8 @@ impl Call {
         Ok(Self { received, query, params })
     }
 
-    /// Whether headers say what is called, by whom and when. What decides is where the signature is: what it does not cover
-    /// does not count.
-    fn is_newer(&self) -> bool {
-        let unsigned = self.params.get("Signature").is_none();
-        self.received.header("authorization").is_some() || unsigned && self.received.header("x-acs-action").is_some()
-    }
-
     fn said(&self, parameter: &str, header: &str) -> Option<&str> {
-        let said = if self.is_newer() { self.received.header(header) } else { None };
+        let said = if self.received.is_newer() { self.received.header(header) } else { None };
         said.or_else(|| self.params.get(parameter)).filter(|value| !value.is_empty())
     }
 

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::answer::Refusal;
 use super::{Received, Reply, Service};
-use crate::http::{self, SILENCE};
+use crate::http::{self, Closed, SILENCE};
 use crate::sockets;
 
 /// What the first byte of a TLS connection is: a handshake record (RFC 8446, 5.1).
@@ -46,7 +46,6 @@ fn too_slow() -> io::Error {
 }
 
 async fn connection(socket: TcpStream, tls: &TlsAcceptor, service: Arc<Service>) -> io::Result<()> {
-    socket.set_nodelay(true)?;
     let mut first = [0];
     if timeout(SILENCE, socket.peek(&mut first)).await.map_err(|_| too_slow())?? == 0 {
         return Ok(());
@@ -58,9 +57,9 @@ async fn connection(socket: TcpStream, tls: &TlsAcceptor, service: Arc<Service>)
     let socket = http::read_by_its_peer(socket);
     if first[0] == HANDSHAKE {
         let stream = timeout(SILENCE, tls.accept(socket)).await.map_err(|_| too_slow())??;
-        http::serve(stream, answer).await
+        http::serve(stream, answer, Closed::IsGone).await
     } else {
-        http::serve(socket, answer).await
+        http::serve(socket, answer, Closed::IsGone).await
     }
 }
 

@@ -1,5 +1,5 @@
 //! Checks of shape that come before a general decoder sees a peer's bytes: every size inside its frame, nesting bounded,
-//! no array that expands to more than it takes on the wire.
+//! no arrays that expand to far more than they take on the wire.
 //!
 //! `serde_amqp` recurses on nested values, trusts an array's count and underflows on a map of odd length, so nothing reaches
 //! it that has not passed here. Two kinds of array it misreads: of an array of compounds it reads the first element right,
@@ -13,12 +13,13 @@ use super::reader::Malformed;
 /// Deep enough for every performative with properties of its own; far from any stack's end.
 const MAX_DEPTH: usize = 24;
 
-/// An array of a zero-width type says nothing but its length; more than this many elements is an attack.
+/// An array of a zero-width type says nothing but its length; more than this many elements in one value, all its arrays
+/// together, is an attack.
 const MAX_ZERO_WIDTH: u32 = 1024;
 
 /// Checks that `bytes` hold exactly one value, whole and of bounded depth, and returns it as the decoder understands it.
 pub fn check(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Malformed> {
-    let mut walk = Walk { bytes, at: 0, open: Vec::with_capacity(8), rewrite: None };
+    let mut walk = Walk { bytes, at: 0, open: Vec::with_capacity(8), zero_width: 0, rewrite: None };
     walk.value()?;
     if walk.at != bytes.len() {
         return Err(Malformed::CompoundSize);
@@ -70,6 +71,8 @@ struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
     open: Vec<Open>,
+    /// How many elements of no width there were.
+    zero_width: u32,
     rewrite: Option<Rewrite>,
 }
 
@@ -130,8 +133,12 @@ impl Walk<'_> {
         let element = self.byte()?;
         match element {
             0x00 | 0xc0..=0xff => return Err(Malformed::ArrayOfCompounds),
-            0x40..=0x45 if count > MAX_ZERO_WIDTH => return Err(Malformed::ArrayBomb),
-            0x40..=0x45 => {}
+            0x40..=0x45 => {
+                self.zero_width = self.zero_width.saturating_add(count);
+                if self.zero_width > MAX_ZERO_WIDTH {
+                    return Err(Malformed::ArrayBomb);
+                }
+            }
             _ if count as usize > extent.end.saturating_sub(self.at) => return Err(Malformed::ArrayBomb),
             _ => {
                 for _ in 0..count {
@@ -254,6 +261,11 @@ mod tests {
     #[test]
     fn an_array_that_expands_is_refused() {
         assert_eq!(check(&[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]), Err(Malformed::ArrayBomb));
+        // Each of them may be, all of them together may not.
+        let list =
+            |count: u8| [&[0xc0, 1 + 4 * count, count][..], &[0xe0, 2, 0xff, 0x40].repeat(count.into())].concat();
+        assert!(check(&list(4)).is_ok());
+        assert_eq!(check(&list(5)), Err(Malformed::ArrayBomb));
         for sound in [&[0xe0, 2, 3, 0x40][..], &[0xe0, 6, 2, 0xa3, 1, b'a', 1, b'b']] {
             assert_eq!(check(sound), Ok(Cow::Borrowed(sound)));
         }

@@ -12,7 +12,7 @@ use tokio::time::{advance, sleep};
 use tonic::Code;
 
 use super::*;
-use crate::amqp::fault::Fault;
+use crate::amqp::fault::{Fault, Renew};
 use crate::amqp::hot;
 use crate::amqp::message::Unreadable;
 use crate::ledger::{LinkEpoch, Policy};
@@ -330,6 +330,12 @@ pub(crate) fn lost(reason: &str) -> Fault {
     Fault::Lost { kind: std::io::ErrorKind::ConnectionReset, reason: reason.to_owned() }
 }
 
+/// The platform ends a connection whose credentials are good no longer.
+fn unauthorized() -> Fault {
+    let (condition, description) = ("amqp:unauthorized-access".to_owned(), None);
+    Fault::Ended { level: Renew::Connection, condition, description }
+}
+
 pub(crate) fn incoming(delivery_id: u32) -> Incoming {
     let id = delivery_id.to_string();
     let message = message(&[("topic", "/pk/dn/user/up"), ("messageId", &id)], id.as_bytes());
@@ -567,6 +573,24 @@ async fn refused_credentials_are_said_aloud_and_tried_again_slowly() {
     // Whoever mends them does not have to wait, and needs to change nothing else.
     world.renew_credentials();
     sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.platform.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_ends_since_its_token_has_expired_is_followed_at_once_and_slowly_only_once_refused() {
+    let platform = Platform::default();
+    let first = platform.link();
+    let world = World::new(platform, Policy::default());
+    let _application = world.attach("a").await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.platform.attempts(), 1);
+    world.platform.refuse(ConnectError::Amqp(Fault::Refused { code: 1 }));
+    first.send(Err(unauthorized())).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.platform.attempts(), 2, "with the credentials of now");
+    sleep(Duration::from_secs(240)).await;
+    assert_eq!(world.platform.attempts(), 2, "they are refused");
+    sleep(Duration::from_secs(120)).await;
     assert_eq!(world.platform.attempts(), 3);
 }
 

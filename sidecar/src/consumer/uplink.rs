@@ -139,7 +139,12 @@ impl<C: Connect, P: Permits> Consumer<C, P> {
             Link::Up(epoch, source) => {
                 uplink.backoff.stood(now.saturating_duration_since(uplink.up_since));
                 self.link_gone(now, place, epoch);
-                let next = self.failed(now, place, fault.renew(), fault);
+                // Its credentials were good, and may have been renewed since: only an attempt says that they are refused.
+                let renew = match fault.renew() {
+                    Renew::Credentials => Renew::Connection,
+                    other => other,
+                };
+                let next = self.failed(now, place, renew, fault);
                 self.uplinks[place].link = Link::close(source, Some(next));
             }
             other => uplink.link = other,

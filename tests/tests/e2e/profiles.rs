@@ -7,7 +7,7 @@
 //! drained every single message is accounted for: see `profiles/reckoning.rs`.
 //!
 //! `SLUICE_SEED` is where seeds begin (1), one for each profile; `SLUICE_PROFILE` runs one profile alone, by its name
-//! (`released=Never`).
+//! (`released=Never`), with that very seed.
 
 mod identity;
 mod mishaps;
@@ -25,7 +25,7 @@ use sluice_emulator::{DispositionRanges, Profile, Redelivery, Variation};
 use self::reckoning::Tally;
 use self::scene::Scene;
 
-/// Runs at a time: they wait more than they work.
+/// Runs at a time, of each of the two tests: they wait more than they work.
 const LANES: usize = 5;
 
 /// The variable that names the one profile to be run.
@@ -51,25 +51,25 @@ struct Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Choices { expire, singly } = self.choices;
-        write!(f, "{} (seed {}, ", self.name(), self.seed)?;
+        write!(f, "{} (seed {}, ", name(&self.variation), self.seed)?;
         write!(f, "handBack: {}, ", if expire { "Expire" } else { "Release" })?;
         write!(f, "settlement: {})", if singly { "Single" } else { "Ranges" })
     }
 }
 
-impl Case {
-    /// What is special about the profile.
-    fn name(&self) -> &str {
-        Some(self.variation.name.as_str()).filter(|name| !name.is_empty()).unwrap_or("all defaults")
-    }
+/// What is special about a profile.
+fn name(variation: &Variation) -> &str {
+    Some(variation.name.as_str()).filter(|name| !name.is_empty()).unwrap_or("all defaults")
+}
 
+impl Case {
     /// The profile as a file.
     fn yaml(&self) -> Result<String> {
         let fields = serde_json::to_value(self.variation.profile)?;
         let fields = fields.as_object().context("a profile is no object")?;
         Ok(fields.iter().fold(String::new(), |mut yaml, (field, value)| {
             // Writing to a string can't fail.
-            let _ = writeln!(yaml, "{field}: {}", value.as_str().unwrap_or_default());
+            let _ = writeln!(yaml, "{field}: {value}");
             yaml
         }))
     }
@@ -93,8 +93,11 @@ impl Case {
 fn cases(variations: Vec<Variation>) -> Vec<Case> {
     let variable = |name| std::env::var(name).ok();
     let first: u64 = variable("SLUICE_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let wanted = variable(ONE);
     let mut cases = Vec::new();
-    for (seed, variation) in (first..).zip(variations) {
+    for (index, variation) in (0..).zip(variations) {
+        // One profile alone has the very seed: what a failure prints is enough to see it again.
+        let seed = if wanted.is_some() { first } else { first + index };
         let Profile { released, disposition_ranges, .. } = variation.profile;
         let told = Choices {
             expire: released == Redelivery::Never,
@@ -105,8 +108,10 @@ fn cases(variations: Vec<Variation>) -> Vec<Case> {
         }
         cases.push(Case { variation, choices: Choices::default(), seed });
     }
-    if let Some(wanted) = variable(ONE) {
-        cases.retain(|case| case.name() == wanted);
+    if let Some(wanted) = wanted {
+        let names: Vec<_> = Profile::alone().iter().chain(&Profile::pairs()).map(|it| name(it).to_owned()).collect();
+        assert!(names.contains(&wanted), "{ONE} is {wanted:?}, none of {names:#?}");
+        cases.retain(|case| name(&case.variation) == wanted);
     }
     cases
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
+use sluice_emulator::{SurplusAttempt, SurplusClient};
 use sluice_tests::admin::{Admin, Connection, Counts, NewMessage};
 use sluice_tests::emulator::{Emulator, GROUP};
 use sluice_tests::sidecar::{Settings, Sidecar};
@@ -181,9 +182,17 @@ impl<'run> Scene<'run> {
     }
 
     fn help(&mut self) -> Result<()> {
+        let profile = &self.case.variation.profile;
+        let refuses_at_sasl = matches!(profile.surplus_client, SurplusClient::Sasl | SurplusClient::SaslTemporary)
+            || profile.surplus_attempt == SurplusAttempt::Sasl;
         for side in &mut self.sides {
             let status = side.sidecar.status(BOUND, |_| true)?;
             if status.link == "down" {
+                ensure!(
+                    refuses_at_sasl,
+                    "{} takes its credentials for refused, and they are good: {status:?}",
+                    side.name
+                );
                 side.sidecar.kill_and_restart()?;
                 self.helped += 1;
             }

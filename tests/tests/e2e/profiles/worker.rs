@@ -87,6 +87,7 @@ impl Worker {
             for number in 0.. {
                 // That a stream fails is part of it, and so is a sidecar that is not there.
                 let _ = life.live(&address, number).await;
+                life.holding.store(0, Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
             }
         });
