@@ -24,6 +24,7 @@
 //! | a body that is not bytes | refuses: no application could take it | takes | the platform sends Data |
 //! | a map with two keys that are the same, once on a connection | keeps both | keeps the last | part 1.6.23 forbids them |
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -296,7 +297,7 @@ fn verdict<T: PartialEq + fmt::Debug>(
 
 /// A described value that a general decoder may see, and what comes behind it.
 struct Checked<'a> {
-    value: &'a [u8],
+    value: Cow<'a, [u8]>,
     rest: &'a [u8],
 }
 
@@ -305,8 +306,7 @@ impl<'a> Checked<'a> {
         let mut reader = Reader::new(bytes);
         reader.skip().ok()?;
         let (value, rest) = bytes.split_at(bytes.len() - reader.rest().len());
-        shape::check(value).ok()?;
-        Some(Self { value, rest })
+        Some(Self { value: shape::check(value).ok()?, rest })
     }
 
     /// Their reading of it, with null for the field that ours reads over, and what they leave behind it.
@@ -319,9 +319,9 @@ impl<'a> Checked<'a> {
     }
 
     fn with_null_for(&self, unread: u32) -> Result<Vec<u8>, Malformed> {
-        let mut reader = Reader::new(self.value);
+        let mut reader = Reader::new(&self.value);
         reader.descriptor()?;
-        let descriptor = consumed(self.value, reader);
+        let descriptor = consumed(&self.value, reader);
         let (mut fields, count) = reader.list()?;
         if count <= unread {
             return Ok(self.value.to_vec());
@@ -383,26 +383,26 @@ pub fn compare_message(sections: &[u8]) -> Result<(), Difference> {
 /// The sections that ours reads, in a form that they can read; nothing where a known difference stands in the way.
 fn comparable(mut sections: &[u8]) -> Option<Vec<u8>> {
     let mut kept = Vec::new();
-    let (mut last, mut last_descriptor) = (0, &[][..]);
+    let (mut last, mut last_descriptor) = (0, Vec::new());
     while !sections.is_empty() {
         let Checked { value, rest } = Checked::first_of(sections)?;
         sections = rest;
-        let mut reader = Reader::new(value);
+        let mut reader = Reader::new(&value);
         let section = reader.descriptor().ok()?;
-        let descriptor = consumed(value, reader);
+        let descriptor = consumed(&value, reader).to_vec();
         let goes_on = section == last && matches!(section, 0x75 | 0x76) && descriptor == last_descriptor;
         let second_body = (0x76..=0x77).contains(&section) && (0x75..section).contains(&last);
         if (section <= last && !goes_on) || second_body {
             return None;
         }
-        (last, last_descriptor) = (section, descriptor);
         match section {
             0x70..=0x72 | 0x78 => {}
-            0x73 => kept.extend([descriptor, &standard_properties(reader)?].concat()),
+            0x73 => kept.extend([&descriptor[..], &standard_properties(reader)?].concat()),
             0x74 if reader.rest() == [0x40] => {}
-            0x74 => kept.extend([descriptor, &application_properties(reader)?].concat()),
-            _ => kept.extend_from_slice(value),
+            0x74 => kept.extend([&descriptor[..], &application_properties(reader)?].concat()),
+            _ => kept.extend_from_slice(&value),
         }
+        (last, last_descriptor) = (section, descriptor);
     }
     Some(kept)
 }

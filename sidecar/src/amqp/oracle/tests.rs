@@ -335,3 +335,11 @@ fn an_array_is_read_right_or_refused_and_what_follows_it_is_read() {
         assert_eq!(shape::check(&one), Err(Malformed::ArrayOfCompounds));
     }
 }
+
+/// Found by the fuzzer: what stands behind the array was taken for a list of no bytes.
+#[test]
+fn an_empty_array_in_a_body_brings_no_decoder_down() {
+    let empty = [0xf0, 0, 0, 0, 5, 0, 0, 0, 0, 0xc0];
+    let sections = [&[0x00, 0x53, 0x77, 0xc0, 15, 2], &empty[..], &[0x00, 0x53, 0x72, 0x40]].concat();
+    assert!(compare_message(&sections).is_ok());
+}
