@@ -63,44 +63,45 @@ pub(crate) struct Authority {
 impl Authority {
     /// The CA in `dir`, made there if there is none; one in memory without `dir`.
     pub(crate) fn open(dir: Option<&Path>) -> Result<Self, TlsError> {
-        let Some(dir) = dir else {
-            let key = KeyPair::generate()?;
-            let pem = ca_params().self_signed(&key)?.pem();
-            return Ok(Self { pem, issuer: Issuer::new(ca_params(), key) });
-        };
-        let (pem_path, key_path, lock_path) = (dir.join("ca.pem"), dir.join("ca.key"), dir.join("ca.lock"));
-        let in_file = |path: &Path| {
-            let path = path.to_owned();
-            move |source| TlsError::File { path, source }
-        };
-        let there = || -> Result<Option<Self>, TlsError> {
-            if !(pem_path.exists() && key_path.exists()) {
-                return Ok(None);
-            }
-            let pem = fs::read_to_string(&pem_path).map_err(in_file(&pem_path))?;
-            let key = fs::read_to_string(&key_path).map_err(in_file(&key_path))?;
-            let key = KeyPair::from_pem(&key)?;
-            Ok(is_of(&pem, &key).then(|| Self { pem, issuer: Issuer::new(ca_params(), key) }))
-        };
+        let Some(dir) = dir else { return Self::make() };
         // What is whole needs no lock: the directory may be one that can only be read.
-        if let Ok(Some(authority)) = there() {
+        if let Ok(Some(authority)) = Self::kept(dir) {
             return Ok(authority);
         }
         fs::create_dir_all(dir).map_err(in_file(dir))?;
         // Of several that start in one directory, one makes the CA.
+        let lock_path = dir.join("ca.lock");
         let lock = fs::File::create(&lock_path).map_err(in_file(&lock_path))?;
         lock.lock().map_err(in_file(&lock_path))?;
-        if let Some(authority) = there()? {
+        if let Some(authority) = Self::kept(dir)? {
             return Ok(authority);
         }
-        if pem_path.exists() && key_path.exists() {
-            return Err(TlsError::Strangers(dir.to_owned()));
-        }
+        let authority = Self::make()?;
+        let (pem_path, key_path) = paths(dir);
+        write_private(&key_path, &authority.issuer.key().serialize_pem()).map_err(in_file(&key_path))?;
+        fs::write(&pem_path, &authority.pem).map_err(in_file(&pem_path))?;
+        Ok(authority)
+    }
+
+    fn make() -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
         let pem = ca_params().self_signed(&key)?.pem();
-        write_private(&key_path, &key.serialize_pem()).map_err(in_file(&key_path))?;
-        fs::write(&pem_path, &pem).map_err(in_file(&pem_path))?;
         Ok(Self { pem, issuer: Issuer::new(ca_params(), key) })
+    }
+
+    /// The one whose files are in `dir`, if both are.
+    fn kept(dir: &Path) -> Result<Option<Self>, TlsError> {
+        let (pem_path, key_path) = paths(dir);
+        if !(pem_path.exists() && key_path.exists()) {
+            return Ok(None);
+        }
+        let pem = fs::read_to_string(&pem_path).map_err(in_file(&pem_path))?;
+        let key = fs::read_to_string(&key_path).map_err(in_file(&key_path))?;
+        let key = KeyPair::from_pem(&key)?;
+        if !is_of(&pem, &key) {
+            return Err(TlsError::Strangers(dir.to_owned()));
+        }
+        Ok(Some(Self { pem, issuer: Issuer::new(ca_params(), key) }))
     }
 
     /// The CA's certificate.
@@ -130,6 +131,16 @@ impl Authority {
             .with_single_cert(vec![certificate.der().clone()], key)?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+/// Where the certificate and the key are.
+fn paths(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("ca.pem"), dir.join("ca.key"))
+}
+
+fn in_file(path: &Path) -> impl FnOnce(io::Error) -> TlsError + use<> {
+    let path = path.to_owned();
+    move |source| TlsError::File { path, source }
 }
 
 /// The CA's parameters. They must never change: a CA that is read back is its key and these.
